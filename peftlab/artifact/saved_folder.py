@@ -10,6 +10,7 @@ from pathlib import Path
 
 from peftlab.core.config import Document, parse_yaml
 from peftlab.core.errors import ConfigError, UserError, did_you_mean
+from peftlab.core.files import names_in
 from peftlab.core.plugins import missing_packages
 from peftlab.core.record import (
     ENSEMBLE_NAME,
@@ -38,7 +39,7 @@ def find_folder(path: Path | str) -> Path:
         return folder
     if folder.exists():
         raise no_folder(folder)
-    near = [str(item.name) for item in folder.parent.iterdir() if item.is_dir()] if folder.parent.is_dir() else []
+    near = [name for name in names_in(folder.parent) if (folder.parent / name).is_dir()]
     raise UserError("no such folder", where=str(folder), hint=did_you_mean(folder.name, near))
 
 

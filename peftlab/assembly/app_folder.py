@@ -19,7 +19,7 @@ from peftlab.core.application import Application, Workplace
 from peftlab.core.config import parse_yaml
 from peftlab.core.destination import check_folder
 from peftlab.core.errors import UserError
-from peftlab.core.files import write_text
+from peftlab.core.files import names_in, write_text
 from peftlab.core.reporter import Reporter, Silent
 from peftlab.recipe.schema import yaml_text
 from peftlab.recipe.shipped import find_recipe
@@ -52,7 +52,7 @@ def start_folder(folder: Path, application: Application) -> None:
                 hint="Choose another --output-dir, or delete this folder to build it anew.",
             )
         return
-    if folder.exists() and (not folder.is_dir() or {item.name for item in folder.iterdir()} - {STATE_NAME}):
+    if folder.exists() and (not folder.is_dir() or names_in(folder) - {STATE_NAME}):
         raise UserError("there is something else in this place", where=str(folder), hint="Choose another --output-dir.")
     check_folder(folder, option="--output-dir")
     folder.mkdir(parents=True, exist_ok=True)

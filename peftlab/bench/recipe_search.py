@@ -28,7 +28,7 @@ from peftlab.core.amounts import duration
 from peftlab.core.config import Document
 from peftlab.core.destination import SEARCH_NAME, check_folder
 from peftlab.core.errors import ConfigError, RunFailedError, UserError
-from peftlab.core.files import write_text
+from peftlab.core.files import names_in, write_text
 from peftlab.core.metric import METRICS
 from peftlab.core.record import RunRecord, read_record
 from peftlab.core.reporter import Reporter, progress_bar
@@ -345,7 +345,7 @@ def refuse_foreign(folder: Path, *, inputs: list[str]) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UserError("the search's folder is a file", where=str(folder), hint="Choose another --output-dir.")
-    there = {item.name for item in folder.iterdir()} if folder.is_dir() else set()
+    there = names_in(folder)
     if not there - {".lock"}:
         check_folder(folder, option="--output-dir", inputs=inputs)
     elif SEARCH_NAME not in there:

@@ -11,8 +11,10 @@ from typing import Any
 
 from peftlab.core.destination import PARTS_OF_A_SUITE, check_folder
 from peftlab.core.errors import UserError
+from peftlab.core.files import names_in
 from peftlab.core.folder_lock import alone_in
 from peftlab.core.record import read_record
+from peftlab.packs.layout import SUITE_DATA_NAME
 
 SUITE_NAME, REPORT_NAME = "suite.yaml", "report.html"
 
@@ -86,8 +88,8 @@ def refuse_foreign_folder(folder: Path, *, is_page: Callable[[Path], bool]) -> N
     """
     if folder.exists() and not folder.is_dir():
         raise UserError("the suite's folder is a file", where=str(folder), hint="Choose another --output-dir.")
-    there = {item.name for item in folder.iterdir()} if folder.is_dir() else set()
-    if not there - {".lock"}:
+    there = names_in(folder)
+    if not there - {".lock", SUITE_DATA_NAME}:  # a call that was killed may have left no more
         check_folder(folder, option="--output-dir")
         return
     if SUITE_NAME not in there or not there & {".lock", "records.jsonl", *PARTS_OF_A_SUITE}:

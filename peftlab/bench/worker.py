@@ -22,6 +22,7 @@ from peftlab.bench.executor import Finished
 from peftlab.core.config import Document, parse_yaml
 from peftlab.core.devices import AUTO, visible_cards
 from peftlab.core.errors import UserError
+from peftlab.core.files import names_in
 from peftlab.core.record import RECIPE_NAME, RECORD_NAME, RunRecord, Status, read_record, write_record
 from peftlab.recipe.continuation import without_folder
 from peftlab.recipe.schema import Recipe, build_recipe, write_recipe
@@ -56,7 +57,7 @@ def is_of_recipe(folder: Path, recipe: Recipe) -> bool:
     """Whether a folder is empty, or holds this recipe's run, finished or not."""
     path = folder / RECIPE_NAME
     if not path.exists():
-        return not folder.exists() or not any(item.name != ".lock" for item in folder.iterdir())
+        return not names_in(folder) - {".lock"}
     try:
         values = parse_yaml(path.read_text(encoding="utf-8"), source=str(path)).values
     except UserError:

@@ -37,6 +37,7 @@ from peftlab.cli.run import run
 from peftlab.cli.schema import schema
 from peftlab.cli.select import select
 from peftlab.cli.serve import serve
+from peftlab.cli.stopping import came_of_ctrl_c, ended_in_good_order
 from peftlab.cli.tune import tune
 from peftlab.cli.validate import validate
 from peftlab.cli.verbs import Verbs
@@ -46,6 +47,8 @@ from peftlab.core.reporter import tell
 BEGIN, USE, GO_ON = "Begin", "Use a run", "Go on from runs"
 COMPARE, SHIP = "Compare", "Ship"
 """The parts of the list of verbs."""
+INTERRUPTED = 128 + 2
+"""With what typer ends, without a word, where Ctrl-C comes before a verb begins."""
 
 app = typer.Typer(
     name="peftlab",
@@ -112,7 +115,7 @@ def main() -> None:
     """Run the command; every error that a user can meet becomes a message and an exit code."""
     threads.begin()
     output, errors = sys.stdout, sys.stderr
-    with garbage.looked_for_seldom():
+    with garbage.looked_for_seldom(), ended_in_good_order():
         code = _exit_code()
     sys.stdout, sys.stderr = output, errors  # typer puts wrappers in their place where a pipe is broken
     sys.exit(end_output(code))
@@ -126,17 +129,23 @@ def _tell_wrong_usage(leaving: SystemExit) -> None:
         print_error(str(told()), leaving.code)
 
 
+def _stopped() -> int:
+    tell("Stopped.")
+    return 1
+
+
 def _exit_code() -> int | str | None:
     try:
         _command()()
     except SystemExit as leaving:
+        if leaving.code == INTERRUPTED:
+            return _stopped()
         if isinstance(leaving.__context__, BrokenPipeError):  # typer and rich say 1
             return READER_LEFT
         _tell_wrong_usage(leaving)
         return leaving.code
     except KeyboardInterrupt:
-        tell("Stopped.")
-        return 1
+        return _stopped()
     except Exception as error:  # noqa: BLE001 - the last station: what is no PeftlabError is shown as a defect
-        return show_error(error)
+        return _stopped() if came_of_ctrl_c(error) else show_error(error)
     return 0

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from peftlab.cli.json_object import alone_on_output, print_error
 from peftlab.cli.output import exit_code_of, quiet_libraries, show_error
+from peftlab.cli.stopping import came_of_ctrl_c
 from peftlab.core.errors import closest
 from peftlab.core.reporter import tell
 from peftlab.training.launch import is_first_process
@@ -102,8 +103,9 @@ def _end_with(error: Exception, *, as_json: bool) -> int:
     return exit_code_of(error)
 
 
-def _stopped(way_on: str, *, as_json: bool) -> int:
+def _stopped(stop: BaseException, *, as_json: bool) -> int:
     """Say that Ctrl-C has ended a verb, and how to go on, if this is the first of the processes; the exit code."""
+    way_on = str(stop) if isinstance(stop, KeyboardInterrupt) else ""
     if is_first_process():
         tell(f"Stopped. {way_on}".strip())
         if as_json:
@@ -129,9 +131,10 @@ def verb(*, quiet: bool = True) -> Callable[[Callable[P, None]], Callable[P, Non
             except typer.Exit:
                 raise
             except KeyboardInterrupt as stop:  # typer would end without a word, and with another code
-                raise typer.Exit(_stopped(str(stop), as_json=bool(kwargs.get("as_json")))) from None
+                raise typer.Exit(_stopped(stop, as_json=bool(kwargs.get("as_json")))) from None
             except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
-                raise typer.Exit(_end_with(error, as_json=bool(kwargs.get("as_json")))) from None
+                end = _stopped if came_of_ctrl_c(error) else _end_with
+                raise typer.Exit(end(error, as_json=bool(kwargs.get("as_json")))) from None
 
         return run_verb
 

@@ -15,6 +15,7 @@ from pathlib import Path, PurePath
 import platformdirs
 
 from peftlab.core.errors import closest, did_you_mean
+from peftlab.core.killed import being_written, dead
 
 _READING_UMASK = threading.Lock()
 PARTIAL, RETIRED = ".partial", ".retired"
@@ -66,18 +67,16 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Yields:
         The path to write to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
-    os.close(descriptor)
-    partial = Path(name)
-    try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.chmod(0o666 & ~_umask())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    _make_place_for(path)
+    with being_written(lambda: _new_file(path)) as partial:
+        try:
+            yield partial
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            partial.chmod(0o666 & ~_umask())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -90,20 +89,50 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Yields:
         The folder to fill.
     """
+    _make_place_for(path)
+    with being_written(lambda: _new_folder(path, PARTIAL)) as partial:
+        try:
+            yield partial
+            _open_up(partial)
+            if path.exists():
+                with being_written(lambda: _new_folder(path, RETIRED)) as retired:
+                    path.replace(retired / path.name)
+                    partial.replace(path)
+                    shutil.rmtree(retired)
+            else:
+                partial.replace(path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _make_place_for(path: Path) -> None:
+    """Make the folder of what is to be written, and take away what killed processes have left of the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL))
-    try:
-        yield partial
-        _open_up(partial)
-        if path.exists():
-            retired = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=RETIRED))
-            path.replace(retired / path.name)
-            partial.replace(path)
-            shutil.rmtree(retired)
-        else:
-            partial.replace(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    of_path = re.compile(rf"\.{re.escape(path.name)}\.[^.]+({re.escape(PARTIAL)}|{re.escape(RETIRED)})")
+    for leftover in unfinished_in(path.parent):
+        if of_path.fullmatch(leftover.name):
+            with dead(leftover) as is_dead:
+                if is_dead:
+                    _take_away(leftover, path)
+
+
+def _take_away(leftover: Path, path: Path) -> None:
+    if not leftover.is_dir():
+        leftover.unlink(missing_ok=True)
+        return
+    if not path.exists() and (leftover / path.name).exists() and leftover.name.endswith(RETIRED):
+        (leftover / path.name).replace(path)  # killed before the new one had the name
+    shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _new_file(path: Path) -> Path:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
+    os.close(descriptor)
+    return Path(name)
+
+
+def _new_folder(path: Path, ending: str) -> Path:
+    return Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=ending))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -117,9 +146,18 @@ def is_unfinished(path: PurePath) -> bool:
     return any(part.startswith(".") and part.endswith((PARTIAL, RETIRED)) for part in path.parts)
 
 
+def names_in(folder: Path) -> set[str]:
+    """What lies in a folder, but for what killed processes have left half-written; nothing where it is no folder."""
+    there = folder.iterdir() if folder.is_dir() else ()
+    return {path.name for path in there if not is_unfinished(PurePath(path.name))}
+
+
 def unfinished_in(folder: Path) -> list[Path]:
     """What processes that were killed while they wrote have left in a folder, itself and not below."""
-    return [path for path in folder.glob(".*") if is_unfinished(PurePath(path.name))]
+    try:
+        return [path for path in folder.iterdir() if is_unfinished(PurePath(path.name))]
+    except OSError:  # written to, and not read
+        return []
 
 
 def as_os_error(error: BaseException) -> BaseException:

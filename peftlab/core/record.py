@@ -17,7 +17,7 @@ from pydantic import Field
 
 from peftlab.core.config import Config, first_mistake
 from peftlab.core.errors import UserError
-from peftlab.core.files import near_names, write_text
+from peftlab.core.files import is_unfinished, near_names, write_text
 
 SCHEMA_VERSION: Literal[1] = 1
 RECORD_NAME, RECIPE_NAME = "record.json", "recipe.yaml"
@@ -279,7 +279,8 @@ def _way_to_a_run(folder: Path) -> str:
     if (folder / RECIPE_NAME).is_file() and any((folder / name).exists() for name in (".lock", "metrics.jsonl")):
         recipe, place = shlex.quote(str(folder / RECIPE_NAME)), shlex.quote(str(folder))
         return f"Go on with the interrupted run by `peftlab run {recipe} --output-dir {place} --resume`."
-    below = sorted(record.parent for depth in ("*", "*/*") for record in folder.glob(f"{depth}/{RECORD_NAME}"))
+    found = (record.parent for depth in ("*", "*/*") for record in folder.glob(f"{depth}/{RECORD_NAME}"))
+    below = sorted(path for path in found if not is_unfinished(path))
     return f"Did you mean `{below[0]}`?" if below else "Give the folder that `peftlab run` names when it ends."
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.core.errors import UserError
-from peftlab.core.files import near_names
+from peftlab.core.files import is_unfinished, near_names
 from peftlab.core.record import ENSEMBLE_NAME, RECIPE_NAME, RECORD_NAME, RunRecord
 from peftlab.packs.runs import find_packed, read_run_record, suite_cells
 from peftlab.recipe.continuation import EARLIER, put_in_place
@@ -103,7 +103,7 @@ def _candidates(directory: Path, found: Found, base: Path | None) -> Iterator[Pa
             except UserError as error:
                 found.excluded.append(Excluded(_shown(folder, base), str(error)))
             continue
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not is_unfinished(Path(name)))
         for name in sorted(files):
             if name.endswith(".json") and looks_like_peft_result(folder / name):
                 yield folder / name

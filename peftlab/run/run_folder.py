@@ -14,6 +14,7 @@ from peftlab.artifact.saved_folder import read_run_recipe
 from peftlab.core.changed_settings import changed_settings
 from peftlab.core.destination import check_folder
 from peftlab.core.errors import UserError
+from peftlab.core.files import names_in
 from peftlab.core.folder_lock import alone_in
 from peftlab.core.record import RECIPE_NAME, RECORD_NAME, RunRecord, read_record
 from peftlab.recipe.schema import Recipe, write_recipe
@@ -134,7 +135,7 @@ def check_output_dir(output_dir: Path | None, *, resume: bool, inputs: Iterable[
         return
     if output_dir.exists() and not output_dir.is_dir():
         raise UserError("the output folder is a file", where=str(output_dir), hint="Choose another --output-dir.")
-    there = {item.name for item in output_dir.iterdir()} if output_dir.is_dir() else set()
+    there = names_in(output_dir)
     names = there - {LOCK_NAME}
     if names and not resume:
         raise UserError(

@@ -1,10 +1,12 @@
-"""What is written has the modes that the user's umask gives, whoever wrote it."""
+"""What is written has the modes that the user's umask gives, whoever wrote it; what killed processes leave goes."""
 
 from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -57,6 +59,46 @@ def test_threads_that_write_side_by_side_leave_the_umask_as_it_was(umask: int, t
         sys.setswitchinterval(before)
     assert {mode(path) for path in tmp_path.iterdir()} == {0o666 & ~umask}
     assert os.umask(umask) == umask
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from peftlab.core import files
+moves = []
+def move(self, target):
+    moves.append(target)
+    if len(moves) == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return before(self, target)
+before, Path.replace = Path.replace, move
+write = {"file": files.atomic_file, "folder": files.atomic_folder}[sys.argv[1]]
+with write(Path("it")) as partial:
+    (partial / "new" if partial.is_dir() else partial).write_text("new")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
+@pytest.mark.parametrize(("kind", "move"), [("file", 1), ("folder", 1), ("folder", 2)])
+def test_what_a_killed_process_has_left_goes_with_the_next_one(kind: str, move: int, tmp_path: Path) -> None:
+    write, place = (atomic_file if kind == "file" else atomic_folder), tmp_path / "it"
+    other = tmp_path / ".it.too.x.partial"
+    other.touch()
+    if kind == "folder":
+        place.mkdir()
+        (place / "old").touch()
+    killed = subprocess.run([sys.executable, "-c", KILLED, kind, str(move)], cwd=tmp_path, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.glob(".it.*"))) > 1
+    with write(place) as partial:
+        if kind == "folder":
+            assert (place / "old").exists()  # also where it had no name for a moment
+        with write(place) as at_once:  # one that is at work keeps what it writes
+            assert partial.exists()
+            (at_once if kind == "file" else at_once / "new").touch()
+        (partial if kind == "file" else partial / "newer").touch()
+    assert {path.name for path in tmp_path.iterdir()} == {"it", other.name}
+    assert kind == "file" or [path.name for path in place.iterdir()] == ["newer"]
 
 
 def test_a_full_disk_is_told_alike_by_a_library_written_in_rust() -> None:
