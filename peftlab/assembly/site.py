@@ -19,7 +19,9 @@ from peftlab.assembly.database import StorageError
 from peftlab.core.application import Hosting
 from peftlab.core.errors import PeftlabError
 from peftlab.core.page_safety import LOOPBACK_NAMES, cookie_of, is_from_elsewhere, is_token, page_headers
+from peftlab.core.wrong_request import say_no_route, say_what_is_wrong
 
+ALL_ROUTES = "/openapi.json describes all routes."
 HEADERS = page_headers()
 OPEN_ROUTES = frozenset({"/healthz"})
 MAX_BODY_BYTES = 1_000_000
@@ -76,7 +78,10 @@ def build_site(
 
 
 def _problem(status: int) -> Any:
-    async def answer(_: Request, error: Exception) -> JSONResponse:
+    async def answer(request: Request, error: Exception) -> JSONResponse:
+        if isinstance(error, HTTPException) and ("route" not in request.scope or error.status_code == 405):
+            message = say_no_route(request.method, request.url.path, error.status_code)
+            return JSONResponse({"error": message, "hint": ALL_ROUTES}, error.status_code, headers=error.headers)
         if isinstance(error, HTTPException):
             return JSONResponse({"error": str(error.detail)}, error.status_code, headers=error.headers)
         if isinstance(error, PeftlabError):
@@ -86,11 +91,10 @@ def _problem(status: int) -> Any:
     return answer
 
 
-async def _wrong_request(_: Request, error: Exception) -> JSONResponse:
+async def _wrong_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"][1:])
-    return JSONResponse({"error": f"{place}: {first['msg']}" if place else first["msg"]}, 422)
+    message, hint = say_what_is_wrong(request.headers.get("content-type", ""), error.errors())
+    return JSONResponse({"error": message, "hint": hint or ALL_ROUTES}, 422)
 
 
 class _Guard:

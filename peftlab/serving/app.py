@@ -14,6 +14,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from peftlab.core.errors import RunFailedError, UserError
+from peftlab.core.wrong_request import say_no_route, say_what_is_wrong
 from peftlab.serving import completions_route, embeddings_route, generate_route, models_route, rerank_route
 from peftlab.serving.batcher import ClosingError, QueueFullError
 from peftlab.serving.disconnect import unless_disconnected
@@ -32,6 +33,7 @@ from peftlab.serving.schemas import (
 from peftlab.serving.served import PROBLEMS, Served
 from peftlab.serving.service import ForbiddenFolderError, Service, UnknownAdapterError
 
+ALL_ROUTES = "/docs describes all routes."
 router = fastapi.APIRouter()
 
 
@@ -135,14 +137,16 @@ async def _timeout(request: Request, _error: Exception) -> JSONResponse:
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return problem(request.url.path, 422, f"{place}: {first['msg']}")
+    message, hint = say_what_is_wrong(request.headers.get("content-type", ""), error.errors())
+    return problem(request.url.path, 422, message, hint or ALL_ROUTES)
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101
-    return problem(request.url.path, error.status_code, str(error.detail), **dict(error.headers or {}))
+    path, status, message, hint = request.url.path, error.status_code, str(error.detail), None
+    if "route" not in request.scope or status == 405:
+        message, hint = say_no_route(request.method, path, status), ALL_ROUTES
+    return problem(path, status, message, hint, **dict(error.headers or {}))
 
 
 async def _defect(request: Request, error: Exception) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""The route ``/v1/models``, in OpenAI's shape: the names that ``model`` may have.
+"""The routes under ``/v1/models``, in OpenAI's shape: the names that ``model`` may have.
 
 https://platform.openai.com/docs/api-reference/models/list; ``/v1/adapters`` says more of each.
 """
@@ -10,6 +10,7 @@ from typing import Literal
 import fastapi
 from pydantic import BaseModel
 
+from peftlab.serving.host import Hosted
 from peftlab.serving.served import PROBLEMS, Served
 
 router = fastapi.APIRouter()
@@ -34,4 +35,14 @@ class ModelsResponse(BaseModel):
 @router.get("/v1/models", responses=PROBLEMS)
 async def models(service: Served) -> ModelsResponse:
     """List the adapters as models."""
-    return ModelsResponse(data=[Model(id=hosted.name, created=hosted.loaded_at) for hosted in service.adapters()])
+    return ModelsResponse(data=[_as_model(hosted) for hosted in service.adapters()])
+
+
+@router.get("/v1/models/{name}", responses=PROBLEMS)
+async def model(name: str, service: Served) -> Model:
+    """One adapter as a model."""
+    return _as_model(service.find(name))
+
+
+def _as_model(hosted: Hosted) -> Model:
+    return Model(id=hosted.name, created=hosted.loaded_at)

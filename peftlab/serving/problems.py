@@ -6,8 +6,8 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
-OPENAI_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models"})
-"""Their problems have OpenAI's shape; its clients show nothing of another."""
+OPENAI_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models", "/v1/responses"})
+"""Their problems have OpenAI's shape; its clients show nothing of another. Some are asked for, and not there."""
 
 
 def problem(path: str, status: int, error: str, hint: str | None = None, **headers: str) -> JSONResponse:
@@ -20,8 +20,12 @@ def problem(path: str, status: int, error: str, hint: str | None = None, **heade
         hint: What to do about it.
         **headers: Of the response.
     """
-    body = openai_problem(status, error, hint) if path in OPENAI_ROUTES else {"error": error, "hint": hint}
+    body = openai_problem(status, error, hint) if _is_openais(path) else {"error": error, "hint": hint}
     return JSONResponse(body, status, headers=headers)
+
+
+def _is_openais(path: str) -> bool:
+    return path in OPENAI_ROUTES or path.startswith("/v1/models/")
 
 
 def openai_problem(status: int, error: str, hint: str | None) -> dict[str, Any]:

@@ -37,6 +37,9 @@ def test_chats_and_texts_are_those_of_generate(start: Any, runs: dict[str, Path]
     served = start(runs)
     client = client_of(served)
     assert [model.id for model in client.models.list()] == ["classes", "first", "second"]
+    assert client.models.retrieve("first").id == "first"
+    with pytest.raises(openai.NotFoundError, match="there is no adapter `third`"):
+        client.models.retrieve("third")
     written = set()
     for name in ("first", "second"):
         own = served.request("POST", "/v1/generate", {"messages": SAID, "adapter": name})[1]
@@ -95,13 +98,15 @@ def test_what_cannot_be_had_is_refused_with_the_reason(start: Any, runs: dict[st
         ("chat/completions", {**chat, "messages": []}, 422, "messages"),
         ("chat/completions", {**chat, "messages": [{"role": "nobody", "content": "a"}]}, 422, "role 'nobody'"),
         ("chat/completions", {**chat, "more": 1}, 422, "more"),
-        ("completions", {"model": "first", "prompt": ["a", "b"]}, 422, "one text"),
+        ("completions", {"model": "first", "prompt": ["a", "b"]}, 422, "`prompt` must be one text"),
+        ("responses", {"model": "first", "input": "a"}, 404, "there is no route /v1/responses"),
         ("completions", {"model": "first", "prompt": " "}, 422, "is empty"),
         ("completions", {"model": "first", "prompt": "a", "echo": True}, 422, "`echo` cannot be had here"),
     ]
     for path, body, status, text in refused:
         got, answer, _ = served.request("POST", f"/v1/{path}", body)
         assert (got, text in answer["error"]["message"]) == (status, True), (body, got, answer)
+        assert "Value error" not in answer["error"]["message"]
     for more in ({"seed": 1}, {"seed": 1, "temperature": 0}, {"stop": []}, {"response_format": {"type": "text"}}):
         assert served.request("POST", "/v1/chat/completions", {**chat, **more})[0] == 200
     with pytest.raises(openai.UnprocessableEntityError, match="top_p"):

@@ -92,7 +92,7 @@ def test_vectors_are_those_of_predict(embedding_run: Path, start: Any, tiny_run:
         ({"input": ["fine", " "]}, 422, "input[1] is empty"),
         ({"input": []}, 422, "at least 1 item"),
         ({"input": "a", "model": "agan"}, 404, "there is no adapter `agan`"),
-        ({"input": "a", "temperature": 1}, 422, "Extra inputs"),
+        ({"input": "a", "temperature": 1}, 422, "`temperature` is no key of this route"),
     ):
         found, answer = ask(**body)
         assert found == status, answer

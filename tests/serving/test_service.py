@@ -141,21 +141,32 @@ def test_bad_requests(start, runs: dict[str, Path]) -> None:
         ({"texts": ["a"], "adapter": "frist"}, 404, "no adapter `frist`"),
         ({"texts": ["a"]}, 404, "names no adapter"),
         ({"texts": [], "adapter": "first"}, 422, "texts"),
-        ({"texts": ["a"], "adapter": "first", "more": 1}, 422, "more"),
         ({"texts": ["x" * 101], "adapter": "first"}, 422, "101 characters"),
         ({"texts": ["a"] * 5, "adapter": "first"}, 422, "5 texts"),
         ({"texts": ["  "], "adapter": "first"}, 422, "empty"),
         ({"texts": [["a", "b"]], "adapter": "first"}, 422, "must be a string"),
         ({"texts": ["half \ud800"], "adapter": "first"}, 422, "half of a character"),
         ({"texts": ["a"] * 4, "adapter": "first"}, 429, "too many"),
-        (b"{broken", 422, "JSON"),
+        ({"texts": ["a"], "adapter": "first", "more": 1}, 422, "`more` is no key of this route"),
+        ({"adapter": "first"}, 422, "`texts` is missing"),
+        (b"{broken", 422, "the body is not JSON: Expecting property name enclosed in double quotes at character 1"),
+        (b"[]", 422, "the body is no object of JSON"),
+        (b"", 422, "the body is empty"),
         (b"x" * 2001, 413, "larger than 2000"),
     ]
     for body, status, text in refused:
         got, answer, headers = client.request("POST", "/v1/predict", body)
         assert (got, text in answer["error"]) == (status, True), (body, got, answer)
         assert status != 429 or int(headers["retry-after"]) >= 1
-    assert client.request("GET", "/nothing")[0] == 404
+    unmarked = client.request("POST", "/v1/predict", b'{"texts": ["a"]}', **{"Content-Type": "text/plain"})[1]
+    assert unmarked["error"] == "the body is not marked as JSON"
+    assert "application/json" in unmarked["hint"]
+    for method, path, status, text in (
+        ("GET", "/nothing", 404, "there is no route /nothing"),
+        ("GET", "/v1/predict", 405, "/v1/predict does not take GET"),
+    ):
+        got, answer, _ = client.request(method, path)
+        assert (got, answer) == (status, {"error": text, "hint": "/docs describes all routes."})
     assert client.request("GET", "/healthz")[1] == {"status": "ok", "adapters": 2, "waiting": 0}
     assert "/v1/predict" in client.request("GET", "/openapi.json")[1]["paths"]
     long = client.predict(["the film " * 11 + "a b c d e f g h i j k l m"], "first")

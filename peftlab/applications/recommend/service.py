@@ -18,6 +18,7 @@ from peftlab.applications.recommend.reading import CLOCKS_DIFFER, seconds_of
 from peftlab.applications.recommend.recommender import Reason, Recommender, Suggestion, Suggestions
 from peftlab.applications.recommend.store import Event, Store
 from peftlab.assembly.site import Pages, build_site
+from peftlab.core.amounts import plural
 from peftlab.core.application import Hosting, Workplace
 from peftlab.core.errors import UserError
 
@@ -181,7 +182,7 @@ def estimate(store: Store, temperature: float) -> Estimates:
     count = 0 if logged is None else len(logged.rewards)
     if logged is None or count < LEAST_LISTS:
         raise UserError(
-            f"{count} lists were drawn, and {LEAST_LISTS} are needed",
+            f"only {plural(count, 'list')} drawn so far; {LEAST_LISTS} are needed",
             hint="Ask /api/recommend with a temperature, and send the events with the name of the list.",
         )
     weights = ratios_of(logged.old, logged.new)

@@ -130,7 +130,7 @@ def _intents(responder: Responder, asked: Sequence[Question], read: Read, ranked
         of_entry = np.array([at.get(entry.intent or "", -1) for entry in responder.company.entries])
         if (of_entry >= 0).any():  # else the application goes by no intent
             first = of_entry[ranked.order[:, 0]]
-            sentence = "The same, by the entry that search and intents together put first."
+            sentence = "The intent is told rightly, by the entry that search and intents together put first."
             figures.append(_share("system.intent_accuracy", first[inside] == known[inside], sentence))
     if inside.any() and outside.any():
         figures += _out_of_scope(responder, read, inside, outside)

@@ -129,6 +129,18 @@ def test_a_time_that_cannot_be_told_refuses_the_request_and_stores_nothing(clien
         assert message in answer.json()["error"]
     assert client.post("/api/texts", json=[{"text": " "}]).status_code == 422
     assert client.post("/api/texts", json=[]).status_code == 422
+    for body, message in (
+        (b"{", "the body is not JSON"),
+        (b"", "the body is empty"),
+        (b"{}", "the body is no list of JSON"),
+    ):
+        answer = client.post("/api/texts", content=body, headers={"content-type": "application/json"}).json()
+        assert message in answer["error"]
+        assert answer["hint"]
+    assert client.get("/api/text").json() == {
+        "error": "there is no route /api/text",
+        "hint": "/openapi.json describes all routes.",
+    }
     assert "peftlab_monitor_texts 0" in client.get("/metrics").text
 
 

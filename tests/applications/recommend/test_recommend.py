@@ -267,7 +267,7 @@ def test_drawn_lists_are_logged_with_their_chances_and_give_estimates(
 ) -> None:
     made, chance = np.random.default_rng, np.random.default_rng(0)  # else the sorted list is drawn now and then
     monkeypatch.setattr(np.random, "default_rng", lambda *seed: made(*seed) if seed else chance)
-    assert "lists were drawn" in client.get("/api/estimates?temperature=1").json()["error"]
+    assert "drawn so far; 30 are needed" in client.get("/api/estimates?temperature=1").json()["error"]
     earned = 0
     for _ in range(40):
         shown = client.post("/api/recommend", json={"user": "u1", "temperature": 1.0, "count": 3}).json()
