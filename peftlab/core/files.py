@@ -165,6 +165,8 @@ def as_os_error(error: BaseException) -> BaseException:
 
     Libraries that are written in Rust, as safetensors and tokenizers, say its number in their text alone.
     """
+    if isinstance(error, RuntimeError) and getattr(error.__context__, "errno", None) == errno.ELOOP:
+        return error.__context__ or error  # of links in a circle, pathlib makes an error of its own up to Python 3.12
     found = None if isinstance(error, OSError) else re.search(r"\(os error (\d+)\)", str(error))
     number = int(found[1]) if found else 0
     return OSError(number, os.strerror(number)) if number in _OF_DISKS else error

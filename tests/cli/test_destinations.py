@@ -209,3 +209,10 @@ def test_resume_on_nothing_says_that_it_starts(command: Command, place: Path) ->
     done = command("run", "run/recipe.yaml", "--output-dir", "fresh", "--resume", "--set", "training.max_steps=2")
     assert "starts from the beginning" in done.stderr
     assert done.returncode == 0
+
+
+def test_links_in_a_circle_are_no_place(command, tiny_run: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    done = command("report", tiny_run(), "--output", tmp_path / "loop" / "x.html")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
