@@ -194,15 +194,15 @@ def fetch_public_data(
         DataError: The copy has other columns or splits than it had.
     """
     target = folder / data.name
+    missing = [file for file in data.files if not (target / file).exists()]
+    if not missing:
+        return []
     if data.copy is None:
         raise UnsupportedError(
             f"{data.name} is put there by hand: {' and '.join(data.files)} in {target}",
             where=data.home,
             hint=f"{data.by_hand} Licence: {data.licence}.",
         )
-    missing = [file for file in data.files if not (target / file).exists()]
-    if not missing:
-        return []
     config = DataConfig(source=data.copy.hub_id, revision=data.copy.revision)
     try:
         tables = load_hub_tables(data.copy.hub_id, config, offline=offline, report=report)

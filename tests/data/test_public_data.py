@@ -151,6 +151,9 @@ def test_the_verb(own_folder: Path, command: Command) -> None:
     assert f"here: {own_folder / 'movielens_small'}" in told
     assert "not here: peftlab data sst2" in told
     assert f"by hand: waimai_10k.csv in {own_folder / 'waimai'}." in told
+    there = command("data", "movielens_small")
+    assert there.returncode == 0, there.stderr
+    assert f"all files are in {own_folder / 'movielens_small'} already" in there.stderr
     refused = command("data", "waimai")
     assert refused.returncode == 2
     assert f"waimai_10k.csv in {own_folder / 'waimai'}" in refused.stderr
