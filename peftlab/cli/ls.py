@@ -89,7 +89,12 @@ def _regularizers() -> Listed:
 def _optimizers() -> Listed:
     registry = _registry("optimizers")
     entries, broken = _registered("optimizers")
-    return [{**entry, "keys": list(registry[entry["name"]].model_fields)} for entry in entries], broken
+    for entry in entries:
+        optimizer = registry[entry["name"]]
+        entry |= {"keys": list(optimizer.model_fields), "follows_rate": optimizer.follows_rate}
+        if not (optimizer.follows_rate or optimizer.refusal):
+            entry["description"] += " Warm-up and schedule count only in part."
+    return entries, broken
 
 
 def _metrics() -> Listed:

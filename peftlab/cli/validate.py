@@ -46,13 +46,14 @@ def validate(
 
 def _check(path: Path, overrides: list[str], offline: bool, reporter: Any) -> dict[str, Any]:
     from peftlab.preparation.check import check_recipe
+    from peftlab.preparation.check_settings import unheeded_rate
     from peftlab.recipe.schema import load_recipe
 
     recipe, document = load_recipe(path, overrides)
     checked = check_recipe(recipe, document, offline=offline, reporter=reporter)
-    warning = _memory_warning(checked)
+    warnings = [each for each in (_memory_warning(checked), unheeded_rate(checked.recipe)) if each is not None]
     return {
-        **({"warnings": [warning]} if warning else {}),
+        **({"warnings": warnings} if warnings else {}),
         "model": f"{checked.facts.model_type} ({checked.facts.family})",
         "task": recipe.task.registered_name,
         "method": recipe.method.registered_name,

@@ -331,10 +331,9 @@ def _explain(item: Any, cls: type[Config], known: Iterable[str] | None) -> tuple
         return "something is needed here, and it is empty", None
     if kind in {"model_type", "dict_type"}:
         return f"a mapping of keys to values is needed, not {reprlib.repr(value)}", None
-    shown = repr(value)
-    shown = shown if len(shown) <= 60 else f"{shown[:57]}…"
-    message = item["msg"][0].lower() + item["msg"][1:]
-    return f"{message.replace('input should be', 'should be')}, not {shown}", None
+    shown = text if len(text := repr(value)) <= 60 else f"{text[:57]}…"
+    message = (item["msg"][0].lower() + item["msg"][1:]).replace("input should be", "should be")
+    return f"{message}, not {shown}", None
 
 
 def _fields_at(cls: type[Config], loc: tuple[Key, ...]) -> list[str] | None:
@@ -369,6 +368,14 @@ def refuse_unused(config: Config, goes_with: Mapping[str, tuple[str, bool]]) -> 
             raise WrongKeyError((key,), f"`{key}` goes with `{what}`, and has no effect without it")
 
 
+def check_unused(config: Config, section: str, goes_with: Mapping[str, tuple[str, bool]]) -> None:
+    """The same as a :class:`ConfigError`, before a run alone: finished runs that have such keys are opened as ever."""
+    try:
+        refuse_unused(config, goes_with)
+    except WrongKeyError as error:
+        raise ConfigError(str(error), where=f"{section}.{error.path[0]}") from None
+
+
 def replace_config(config: ConfigT, **changes: Any) -> ConfigT:
     """A copy with some fields changed, validated anew."""
     values = {name: getattr(config, name) for name in type(config).model_fields}
@@ -383,6 +390,7 @@ __all__ = [
     "RegisteredConfig",
     "WrongKeyError",
     "build_config",
+    "check_unused",
     "parse_yaml",
     "parse_yaml_value",
     "read_yaml",

@@ -41,6 +41,8 @@ class OptimizerConfig(RegisteredConfig):
     """Whether it finds the rate by itself: then ``learning_rate`` multiplies what it finds, and is 1 by default."""
     averages: ClassVar[bool] = False
     """Whether it keeps averaged weights for evaluation, in the place of a schedule."""
+    follows_rate: ClassVar[bool] = True
+    """Whether a smaller rate moves the weights less, so that warm-up and schedule count in full."""
     needs_trained_base: ClassVar[bool] = False
     """Whether it is for large matrices alone, which only full tuning trains."""
 

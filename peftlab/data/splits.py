@@ -24,6 +24,7 @@ from peftlab.data.numbers import DecimalWatch, plain_numbers
 from peftlab.data.row_rules import RowRules
 from peftlab.data.sources import load_tables
 from peftlab.data.unlabeled import load_unlabeled
+from peftlab.data.used_keys import refuse_unread
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def load_splits(
     tables = load_tables(
         config, keep=rules.columns, images=rules.image_columns, folder=folder, offline=offline, report=report
     )
+    refuse_unread(config, tables.values(), has_numbers=bool(rules.number_columns))
     splits: dict[str, Split] = {
         name: split_of_table(name, table, rules.columns, optional=rules.optional_columns)
         for name, table in tables.items()

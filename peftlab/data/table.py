@@ -15,11 +15,13 @@ class Table:
         name: For messages: the file's name.
         columns: Column name to values, all of one length.
         names: The names of all columns of the source, also of those that were not read.
+        formats: How the files are written that it was read from; empty where it is no file's.
     """
 
     name: str
     columns: Mapping[str, Sequence[Any]]
     names: tuple[str, ...]
+    formats: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), []))

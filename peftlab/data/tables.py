@@ -128,18 +128,18 @@ def _read_file(
             raise DataError("the file is empty", where=where)
         with file.open_seekable() as source:
             names, columns = read_columnar(source, parquet=kind == "parquet", keep=keep, where=where)
-        return _table(where, columns, names, keep)
+        return _table(where, columns, names, keep, kind)
     if kind == "xlsx":
         return _sheet_table(file, chosen_sheet(file, config.sheet), config, keep)
     if kind == "text":
-        return _table(where, {COLUMN: read_text_rows(file, config.encoding)}, [COLUMN], keep)
+        return _table(where, {COLUMN: read_text_rows(file, config.encoding)}, [COLUMN], keep, kind)
     columns = _parse(read_text(file, config.encoding), kind, config, where, keep, report)
-    return _table(where, columns, list(columns), keep)
+    return _table(where, columns, list(columns), keep, kind)
 
 
 def _sheet_table(file: TableFile, sheet: str, config: DataConfig, keep: Collection[str] | None) -> Table:
     columns = read_sheet(file, sheet, config.dialect)
-    return _table(f"{file.name}: {sheet}", columns, list(columns), keep)
+    return _table(f"{file.name}: {sheet}", columns, list(columns), keep, "xlsx")
 
 
 def _parse(
@@ -164,11 +164,17 @@ def _parse(
     )
 
 
-def _table(name: str, columns: Mapping[str, Sequence[Any]], names: list[str], keep: Collection[str] | None) -> Table:
+def _table(
+    name: str,
+    columns: Mapping[str, Sequence[Any]],
+    names: list[str],
+    keep: Collection[str] | None,
+    kind: TableFormat,
+) -> Table:
     kept = {column: values for column, values in columns.items() if keep is None or column in keep}
     # Where none of the wanted columns is there, one stays, so that the number of rows is still known.
     kept = kept or dict(list(columns.items())[:1])
-    table = Table(name, kept, tuple(names))
+    table = Table(name, kept, tuple(names), frozenset({kind}))
     if names and kept and len(table) == 0:
         raise DataError("there are no rows below the header" if columns else "there are no rows", where=name)
     if not names:
@@ -178,7 +184,7 @@ def _table(name: str, columns: Mapping[str, Sequence[Any]], names: list[str], ke
 
 def _json_table(value: Any, config: DataConfig, where: str, keep: Collection[str] | None) -> Table:
     columns = columns_of_json(value, column_names=config.column_names, where=where)
-    return _table(where, columns, list(columns), keep)
+    return _table(where, columns, list(columns), keep, "json")
 
 
 def _holds_splits(value: Any, config: DataConfig) -> bool:
@@ -207,6 +213,7 @@ def _read_folder(
                 columns_of_classes(texts, config.encoding, folder),
                 [column_of(texts), LABEL_COLUMN],
                 keep,
+                "text",
             )
             for name, texts in classes.items()
         }
@@ -339,7 +346,7 @@ def _concatenate(tables: list[Table], name: str, keep: Collection[str] | None) -
     }
     if not columns:  # none is wanted: any of each part counts its rows
         columns = {names[0]: [None] * sum(map(len, tables))}
-    return Table(name, columns, tuple(names))
+    return Table(name, columns, tuple(names), frozenset[str]().union(*(table.formats for table in tables)))
 
 
 def _joined(columns: Sequence[Sequence[Any]]) -> Sequence[Any]:

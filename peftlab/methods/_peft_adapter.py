@@ -9,7 +9,14 @@ from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import Method, MethodContext, TargetModules, is_matrix
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.record import Guard
-from peftlab.methods._targets import are_transposed, check_targets, guard_targets, resolve_targets, were_transposed
+from peftlab.methods._targets import (
+    TRANSPOSED,
+    are_transposed,
+    check_targets,
+    guard_targets,
+    resolve_targets,
+    were_transposed,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +34,7 @@ class PeftAdapter(Method):
     fits_quantized: ClassVar[bool] = False
     """Whether peft puts it on matrices in 4 and 8 bits."""
     takes_transposed: ClassVar[bool] = True
-    """Whether a config that has ``fan_in_fan_out`` really computes GPT-2's transposed matrices."""
+    """Whether the config has ``fan_in_fan_out``, and with it really computes GPT-2's transposed matrices."""
     scalings: ClassVar[tuple[str, ...]] = ()
     """Trained parameters with two dimensions that scale others, and so do not decay."""
     multiplies_factors: ClassVar[bool] = False
@@ -38,8 +45,15 @@ class PeftAdapter(Method):
     target_modules: TargetModules = "all-linear"
 
     def check(self, facts: ModelFacts) -> None:
-        """Refuse target modules that match nothing."""
+        """Refuse target modules that match nothing, and transposed matrices where peft does not know them."""
         check_targets(facts, self.target_modules)
+        if facts.model_type in TRANSPOSED and not self.takes_transposed:
+            raise self._refusal_of_transposed(facts.path)
+
+    def _refusal_of_transposed(self, model: str) -> UnsupportedError:
+        return UnsupportedError(
+            f"peft's {self.registered_name} does not know the transposed matrices of {model}", hint="Choose lora."
+        )
 
     def check_quantization(self, quantization: str) -> None:
         """Refuse a quantised base where peft has no layer for it."""
@@ -75,10 +89,7 @@ class PeftAdapter(Method):
         if self.takes_transposed and "fan_in_fan_out" in config_class.__dataclass_fields__:
             fields["fan_in_fan_out"] = transposed
         elif transposed or were_transposed(model, targets):  # an adapter for turned matrices fits no plain base
-            raise UnsupportedError(
-                f"peft's {self.registered_name} does not know the transposed matrices of {type(model).__name__}",
-                hint="Choose lora.",
-            )
+            raise self._refusal_of_transposed(type(model).__name__)
         try:
             return peft.get_peft_model(model, config_class(**fields))
         except (ValueError, NotImplementedError) as error:

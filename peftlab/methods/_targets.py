@@ -24,6 +24,9 @@ ALL_LINEAR = "all-linear"
 MAMBA = frozenset({"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"})
 """Types whose fused kernels read the matrix of ``out_proj`` past its layer: peft refuses an update there."""
 
+TRANSPOSED = frozenset({"gpt2", "openai-gpt"})
+"""Types whose linear layers are transformers' ``Conv1D``, but for the head."""
+
 WITHOUT_GRADIENT: Mapping[str, frozenset[str]] = {
     "dt_proj": frozenset({"falcon_mamba", "jamba", "mamba"}),
     "x_proj": frozenset({"falcon_mamba", "mamba"}),  # with the fused kernel of mamba-ssm

@@ -24,7 +24,7 @@ from peftlab.methods._experts import (
     resolve_parameters,
     write_for_plain_peft,
 )
-from peftlab.methods._targets import are_transposed, check_targets, guard_targets, resolve_targets
+from peftlab.methods._targets import TRANSPOSED, are_transposed, check_targets, guard_targets, resolve_targets
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -73,6 +73,8 @@ class Lora(Method):
         """Refuse target modules that match nothing, and experts where there are none."""
         check_targets(facts, self.target_modules)
         check_parameters(facts, self.target_parameters)
+        if facts.model_type in TRANSPOSED:
+            self._check_transposed(facts.path)
 
     def check_quantization(self, quantization: str) -> None:
         """Refuse PiSSA and OLoRA: they subtract from the matrix what they put into A and B."""
@@ -81,6 +83,14 @@ class Lora(Method):
                 f"{self.moves_base} changes the base's matrices, and {quantization} matrices cannot be changed",
                 where=self._key_of_start,
                 hint="Choose lora with the default initialization, or set model.quantization to null.",
+            )
+
+    def _check_transposed(self, model: str) -> None:
+        if self.initialization == "olora":
+            raise UnsupportedError(
+                f"peft's OLoRA does not know the transposed matrices of {model}",
+                where="method.initialization",
+                hint="Choose pissa.",
             )
 
     @property
@@ -114,12 +124,8 @@ class Lora(Method):
 
         targets = resolve_targets(model, self.target_modules, context)
         transposed = are_transposed(model, targets)
-        if self.initialization == "olora" and transposed:
-            raise UnsupportedError(
-                f"peft's OLoRA does not know the transposed matrices of {type(model).__name__}",
-                where="method.initialization",
-                hint="Choose pissa.",
-            )
+        if transposed:
+            self._check_transposed(type(model).__name__)
         if self.moves_base:
             self._check_rank(model, targets)
         if self.dora:

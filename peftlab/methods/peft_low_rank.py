@@ -22,6 +22,7 @@ class LoHa(PeftAdapter):
     default_learning_rate: ClassVar[float] = 1e-2
     mergeable: ClassVar[bool] = True
     config_class: ClassVar[str] = "LoHaConfig"
+    takes_transposed: ClassVar[bool] = False
     multiplies_factors: ClassVar[bool] = True
     peft_names: ClassVar[Mapping[str, str]] = {"rank": "r"}
 
@@ -37,6 +38,7 @@ class LoKr(PeftAdapter):
     default_learning_rate: ClassVar[float] = 1e-2
     mergeable: ClassVar[bool] = True
     config_class: ClassVar[str] = "LoKrConfig"
+    takes_transposed: ClassVar[bool] = False
     multiplies_factors: ClassVar[bool] = True
     peft_names: ClassVar[Mapping[str, str]] = {"rank": "r"}
 
@@ -92,6 +94,7 @@ class Miss(PeftAdapter):
     default_learning_rate: ClassVar[float] = 3e-4
     mergeable: ClassVar[bool] = True
     config_class: ClassVar[str] = "MissConfig"
+    takes_transposed: ClassVar[bool] = False
     peft_names: ClassVar[Mapping[str, str]] = {"rank": "r"}
 
     rank: PositiveInt = Field(16, description="Rows of the matrix that is repeated; a layer's inputs at most.")

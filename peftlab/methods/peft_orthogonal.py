@@ -53,6 +53,7 @@ class Hra(PeftAdapter):
     default_learning_rate: ClassVar[float] = 1e-3
     mergeable: ClassVar[bool] = True
     config_class: ClassVar[str] = "HRAConfig"
+    takes_transposed: ClassVar[bool] = False
     multiplies_factors: ClassVar[bool] = True
     peft_names: ClassVar[Mapping[str, str]] = {"rank": "r"}
 
@@ -82,6 +83,7 @@ class Road(PeftAdapter):
     default_learning_rate: ClassVar[float] = 1e-2
     mergeable: ClassVar[bool] = True
     config_class: ClassVar[str] = "RoadConfig"
+    takes_transposed: ClassVar[bool] = False
     fits_quantized: ClassVar[bool] = True
 
     variant: Literal["road_1", "road_2", "road_4"] = Field(

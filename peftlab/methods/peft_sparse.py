@@ -47,5 +47,6 @@ class C3a(PeftAdapter):
     default_learning_rate: ClassVar[float] = 1e-1
     mergeable: ClassVar[bool] = True
     config_class: ClassVar[str] = "C3AConfig"
+    takes_transposed: ClassVar[bool] = False
 
     block_size: PositiveInt = Field(128, description="Size of the blocks; must divide the layers' sizes.")

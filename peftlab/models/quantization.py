@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from peftlab.core.config import check_unused
 from peftlab.core.errors import ConfigError, UnsupportedError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.models.model_config import ModelConfig
@@ -24,9 +25,11 @@ def check_quantization(config: ModelConfig, facts: ModelFacts) -> None:
     """Refuse what cannot be quantised, before anything is loaded.
 
     Raises:
-        ConfigError: bitsandbytes is not installed.
+        ConfigError: bitsandbytes is not installed, or a key has no effect.
         UnsupportedError: The model has no linear layers.
     """
+    in_four_bits = ("quantization: nf4 | fp4", config.quantization in ("nf4", "fp4"))
+    check_unused(config, "model", {"double_quantization": in_four_bits})
     if config.quantization is None:
         return
     if importlib.util.find_spec("bitsandbytes") is None:

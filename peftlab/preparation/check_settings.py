@@ -261,6 +261,21 @@ def _check_optimizer(recipe: Recipe, document: Document) -> None:
             )
 
 
+def unheeded_rate(recipe: Recipe) -> str | None:
+    """What is to be said of an optimizer whose steps do not follow the rate; None: nothing.
+
+    One that averages its weights has no schedule, and its warm-up counts.
+    """
+    training, optimizer = recipe.training, optimizer_class(recipe.training.optimizer)
+    has_schedule = schedule_config(training.schedule).registered_name != "constant"
+    if optimizer.follows_rate or not (has_schedule or (training.warmup_fraction > 0 and not optimizer.averages)):
+        return None
+    return (
+        f"steps of the optimizer {optimizer.registered_name} do not follow the learning rate, or follow it late, so "
+        "training.schedule and training.warmup_fraction count only in part; adamw's follow it"
+    )
+
+
 def _check_offload(recipe: Recipe) -> None:
     """What the backward pass keeps would hold the whole base, if blocks were not computed anew."""
     recipe.method.check_offload()

@@ -9,6 +9,7 @@ from statistics import fmean
 from peftlab.core.config import replace_config
 from peftlab.core.reporter import ProgressCallback
 from peftlab.core.splits import EncodedSplit, Split
+from peftlab.preparation.check_settings import unheeded_rate
 from peftlab.recipe.schema import Recipe, resolve_recipe
 
 CUT_SHARE = 0.1
@@ -38,6 +39,9 @@ def warnings_at_start(
             f"training.learning_rate is {rate:g}, and {recipe.method.registered_name} usually learns at {usual:g}: "
             f"leave it out, or try --set training.learning_rate={usual:g}"
         )
+    unheeded = unheeded_rate(recipe)
+    if unheeded is not None:
+        yield unheeded
     cut = max((int(encoded.notes.get(name, 0)) for name in CUT_NOTES), default=0)
     if len(encoded) and cut / len(encoded) > CUT_SHARE:
         yield (

@@ -457,3 +457,24 @@ def test_a_class_that_no_named_row_has_is_told(tmp_path):
     )
     data = load_splits(DataConfig(source=source, train_rows=only_a), rules, seed=0)
     assert data.lost_classes == {"b": "data.train_rows"}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [{"quoting": False}, {"header": False}, {"delimiter": ";"}, {"escape": "/"}, {"sheet": "a"}, {"decimal": ","}],
+)
+def test_a_key_that_says_nothing_of_the_source_is_refused(key, tmp_path):
+    rows = [{"text": f"text {number}", "label": "ab"[number % 2]} for number in range(20)]
+    source = write_rows(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(ConfigError, match=rf"^data\.{next(iter(key))}: .*no effect"):
+        load(source, **key)
+
+
+def test_a_key_that_says_something_of_one_of_the_files_is_taken(tmp_path):
+    rows = [{"text": f"text {number}", "label": "ab"[number % 2]} for number in range(20)]
+    source = {"train": write_rows(tmp_path / "train.jsonl", rows), "test": str(tmp_path / "test.csv")}
+    (tmp_path / "test.csv").write_text("text;label\nnew, a;a\nnew, b;b\n", encoding="utf-8")
+    assert len(load(source, delimiter=";", header=True).splits["test"]) == 2
+    (tmp_path / "more.csv").write_text("text;label\nof no class;\n", encoding="utf-8")
+    source = {"train": source["train"], "unlabeled": str(tmp_path / "more.csv")}
+    assert load(source, delimiter=";").unlabeled.columns["text"] == ["of no class"]

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from peftlab.artifact.load_artifact import load_artifact
 from peftlab.artifact.save import save_artifact
-from peftlab.core.errors import UnsupportedError, UserError
+from peftlab.core.errors import ConfigError, UnsupportedError, UserError
 from peftlab.core.method import METHODS, MethodContext
 from peftlab.core.model_facts import ModelFacts
 from peftlab.methods import ia3
@@ -23,7 +23,11 @@ from peftlab.methods.adalora import AdaLora
 from peftlab.methods.houlsby_adapter import HoulsbyAdapter
 from peftlab.methods.lora import Lora
 from peftlab.methods.prefix_tuning import PrefixTuning
+from peftlab.models.model_config import ModelConfig
+from peftlab.models.quantization import check_quantization
 from peftlab.testing.tiny_models import COMMON, KINDS, SIZES, NoTokenizer, toy_batch
+from tests.methods.test_contract import NOT_TRANSPOSED
+from tests.small_methods import PEFT_ADAPTERS
 
 KIND = {kind.name: kind for kind in KINDS}
 BARE = ModelFacts("tiny", "bert", "encoder", {}, {"encoder.layer.0.attention.self.query.weight": (32, 32)})
@@ -52,6 +56,22 @@ def test_the_names_of_ia3_are_those_of_the_layers(kind: str) -> None:
     targets, feedforward = ia3.OWN_NAMES[kind]
     assert resolve_targets(model, targets, MethodContext(None, 1))
     assert set(feedforward) <= set(targets)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "openai-gpt"])
+def test_validate_says_what_does_not_know_transposed_matrices(kind: str) -> None:
+    facts = ModelFacts("tiny", kind, "decoder", {})
+    refused = set()
+    for name in PEFT_ADAPTERS:
+        try:
+            METHODS.get(name)().check(facts)
+        except UnsupportedError as error:
+            assert "transposed matrices of tiny" in error.message
+            refused.add(name)
+    assert refused == set(NOT_TRANSPOSED)
+    Lora().check(facts)
+    with pytest.raises(UnsupportedError, match="OLoRA does not know"):
+        Lora(initialization="olora").check(facts)
 
 
 def test_prefixes_are_refused_for_multi_query_falcon() -> None:
@@ -211,3 +231,9 @@ def test_adaloras_guard_passes_when_the_best_epoch_lies_between_two_prunings() -
     values = [parameter for name, parameter in model.named_parameters() if "lora_E" in name]
     assert all(bool((value != 0).all()) for value in values), "the optimizer has moved the pruned values again"
     assert method.guards(model, context)["ranks_changed"].status == "passed"
+
+
+@pytest.mark.parametrize("quantization", [None, "int8"])
+def test_double_quantization_is_of_four_bits(quantization: str | None) -> None:
+    with pytest.raises(ConfigError, match=r"^model\.double_quantization: .*has no effect"):
+        check_quantization(ModelConfig(path="x", quantization=quantization, double_quantization=False), BARE)

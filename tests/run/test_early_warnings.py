@@ -35,6 +35,11 @@ def test_what_is_said_at_the_start():
     (rate,) = at_start(recipe("training.learning_rate=0.5"))
     assert "usually learns at" in rate
     assert "usually learns at" in at_start(recipe("training.learning_rate=1e-7"))[0]
+    (unheeded,) = at_start(recipe("training.optimizer=rprop"))
+    assert "rprop do not follow the learning rate" in unheeded
+    assert (
+        at_start(recipe("training.optimizer=rprop", "training.schedule=constant", "training.warmup_fraction=0")) == []
+    )
     (cut,) = at_start(recipe(), cut=2)
     assert cut.startswith("20% of the training texts")
     (label,) = at_start(recipe(), labels=("a", "b", "c"))

@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 import peftlab
 from peftlab.core.config import replace_config
 from peftlab.core.errors import ConfigError, RunFailedError, UnsupportedError
+from peftlab.core.model_facts import ModelFacts
 from peftlab.core.reward import REWARDS, Answer, Reward, ask_rewards, reward_function
 from peftlab.core.task import Policy
 from peftlab.tasks.language.vocabulary_head import labelled_logits
@@ -118,6 +119,7 @@ def test_policy_gradients_are_those_of_a_plain_implementation(
         temperature=temperature,
         group_size=GROUP,
         kl=0.3,
+        steps_per_roll_out=2,
         clip=0.05,
         clip_high=0.08 if estimator == "grpo" else None,
         max_response_tokens=6,
@@ -527,3 +529,12 @@ def test_rewards_that_rise_while_the_score_falls_are_told() -> None:
     task = Reinforcement(rewards=[{"type": "exact_match"}])
     assert "mean_reward fell from 0.8 to 0.5" in task.course_notices(log)["reward_without_score"]
     assert "reward_without_score" not in task.course_notices(log[:-1])
+
+
+@pytest.mark.parametrize("key", ["clip", "clip_high"])
+def test_bounds_of_what_cannot_move_are_refused(key: str) -> None:
+    facts = ModelFacts("tiny", "gpt2", "decoder", {})
+    settings = {"rewards": [{"type": "good_words"}], key: 0.3}
+    Reinforcement(**settings, steps_per_roll_out=2).check(facts)
+    with pytest.raises(ConfigError, match=rf"^task\.{key}: .*has no effect"):
+        Reinforcement(**settings).check(facts)

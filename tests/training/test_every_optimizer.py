@@ -14,8 +14,10 @@ from peftlab.core.schedule import SCHEDULES
 from peftlab.preparation.check_sharding import check_sharding
 from peftlab.recipe.schema import Recipe
 from peftlab.testing import BrokenContractError, OptimizerContract, ScheduleContract
+from peftlab.testing.optimizer_contract import groups_of, take_steps, tiny_model
 from peftlab.testing.plugin_contract import Section
 from peftlab.training.averaged_weights import averaged_weights
+from peftlab.training.checkpoints import flatten_optimizer, restore_optimizer
 from peftlab.training.optimizers import build_optimizer, learning_rate_schedule, set_learning_rate
 from peftlab.training.training_config import TrainingConfig
 
@@ -74,6 +76,35 @@ def test_every_usable_one_learns_and_resumes_bit_for_bit() -> None:
         except BrokenContractError as error:
             wrong.append(str(error))
     assert wrong == []
+
+
+def moved(model: nn.ModuleDict, optimizer: torch.optim.Optimizer, rate: float, count: int = 4) -> float:
+    """How far some steps move the weights."""
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    take_steps(model, optimizer, rate, count)
+    return sum(float((now - was).square().sum()) for now, was in zip(model.parameters(), before, strict=True)) ** 0.5
+
+
+def test_what_is_said_of_steps_that_do_not_follow_the_rate_is_measured() -> None:
+    """With a hundredth of the rate, at the start and after steps at the whole one: a fifteenth of the way and more."""
+    warnings.filterwarnings("ignore")
+    too_far = set()
+    for name in USABLE:
+        cls = OPTIMIZERS[name]
+        rate, models = cls.rate_for(1e-3), [tiny_model() for _ in range(3)]
+        whole, late, early = (cls().build(groups_of(model), rate, model) for model in models)
+        at_start = moved(models[0], whole, rate)
+        take_steps(models[0], whole, rate, 4)
+        models[1].load_state_dict(models[0].state_dict())
+        restore_optimizer(late, flatten_optimizer(whole))
+        take_steps(models[1], late, rate / 100, 4)
+        shares = [
+            (moved(models[2], early, rate / 100), at_start),
+            (moved(models[1], late, rate / 100), moved(models[0], whole, rate)),
+        ]
+        if any(own > wanted / 15 for own, wanted in shares):
+            too_far.add(name)
+    assert too_far == {name for name in USABLE if not OPTIMIZERS[name].follows_rate}
 
 
 def test_keys_of_an_optimizer_reach_it() -> None:

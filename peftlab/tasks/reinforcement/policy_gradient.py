@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt, PrivateAttr
 
+from peftlab.core.config import check_unused
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.reward import Answer, AnyReward, ask_rewards
@@ -88,7 +89,12 @@ class PolicyGradient(DecoderTask):
     # --- rows -------------------------------------------------------------------------------------------------------
 
     def check(self, facts: ModelFacts) -> None:
-        """Refuse models whose prompt and response are read by two parts."""
+        """Refuse models whose prompt and response are read by two parts, and bounds of what cannot move.
+
+        With one step a roll-out the model that learns is the one that wrote.
+        """
+        old = ("steps_per_roll_out: 2 or more", self.steps_per_roll_out > 1)
+        check_unused(self, "task", dict.fromkeys(("clip", "clip_high"), old))
         if facts.family == "encoder_decoder":
             raise UnsupportedError(
                 f"{facts.path} ({facts.model_type}) is an encoder-decoder model; reinforcement takes decoders",

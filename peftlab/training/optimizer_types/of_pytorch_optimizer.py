@@ -49,6 +49,24 @@ NOT_THE_SAME = frozenset({"AggMo", "Conda", "DASH", "Kron", "MADGRAD", "SPAM", "
 """Their states are objects, or stand outside the optimizer's state, or they draw from Python's own generator."""
 TAKEN = frozenset({"AdaDelta", "AdaFactor", "AdaMax", "RAdam", "ASGD", "CPUOffloadOptimizer"})
 """torch's or transformers' have these names; what is offloaded is the recipe's ``model.offload``."""
+BY_THEIR_OWN_RATE = frozenset(
+    {
+        "A2Grad",
+        "AccSGD",
+        "AdaMod",
+        "ApolloDQN",
+        "DAdaptAdaGrad",
+        "DAdaptAdan",
+        "DAdaptSGD",
+        "FTRL",
+        "Gravity",
+        "Nero",
+        "SRMM",
+        "ScheduleFreeAdamW",
+        "ScheduleFreeSGD",
+    }
+)
+"""Their steps do not follow the rate, or follow it late; ``tests/training/test_every_optimizer.py`` measures it."""
 FIND_THEIR_RATE = frozenset({"AdamG", "Prodigy"})
 
 
@@ -145,6 +163,7 @@ for _each in signatures_in(PACKAGE, "optimizer"):
                 "default_rate": _rate(_each),
                 "finds_rate": _each.class_name in FIND_THEIR_RATE or _each.class_name.startswith("DAdapt"),
                 "averages": _each.class_name.startswith("ScheduleFree"),
+                "follows_rate": _each.class_name not in BY_THEIR_OWN_RATE,
             },
         )
 

@@ -9,6 +9,8 @@ OWN_FILES = frozenset({"AdamW", "SGD", "Adafactor", "Muon"})
 """Named elsewhere. torch's Muon takes matrices alone, so pytorch-optimizer's has the name."""
 PARTS = frozenset({"Optimizer", "AveragedModel"})
 CLOSURE = "it computes the loss several times in a step, by a function that the loop does not have"
+BY_ITS_OWN_RATE = frozenset({"Rprop"})
+"""Their steps do not follow the rate; ``tests/training/test_every_optimizer.py`` measures it."""
 REFUSALS = {
     "LBFGS": CLOSURE,
     "SparseAdam": "it is for sparse gradients, which no method here has",
@@ -23,4 +25,5 @@ for _each in signatures_in("torch", "optim"):
             module="torch.optim",
             package="torch",
             refusal=REFUSALS.get(_each.class_name, ""),
+            more={"follows_rate": _each.class_name not in BY_ITS_OWN_RATE},
         )
