@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def recipe(tiny_bert: Path, tmp_path: Path) -> Any:
 
 
 def test_suspicious_rows_are_left_out_and_a_stopped_run_ends_the_same(
-    recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_second_run: Callable[[], list[str]]
 ) -> None:
     made = recipe(
         prune={"by": "probability", "share": 0.05, "folds": 2},
@@ -89,15 +90,7 @@ def test_suspicious_rows_are_left_out_and_a_stopped_run_ends_the_same(
     assert all(not asked[at] & set(seen[fold]["train"].index) for at, fold in enumerate("12"))
     assert not list((done.folder / "pruning").glob("*/adapter"))
 
-    calls: list[str] = []
-
-    def stop_once(run: Any) -> None:
-        calls.append(run.folder.path.name)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        real(run)
-
-    monkeypatch.setattr(stages, "_run_stages", stop_once)
+    calls = stop_second_run()
     assert peftlab.run_recipe(made, output_dir=tmp_path / "stopped").record.status == "cancelled"
     again = peftlab.run_recipe(made, output_dir=tmp_path / "stopped", resume=True)
     assert calls == ["1", "2", "2", "stopped"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from peftlab.estimate.recipe import estimate_recipe
 from peftlab.estimate.target import Target
 from peftlab.preparation.check import check_model, check_recipe
 from peftlab.preparation.pretraining import check_pretraining, pretraining_texts
-from peftlab.run import stages
 from tests.conftest import sentences
 
 pytestmark = pytest.mark.slow
@@ -56,7 +56,7 @@ def checked(made: peftlab.Recipe) -> Any:
 
 
 def test_the_base_reads_training_texts_and_those_without_labels_alone(
-    recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Any, tmp_path: Path, stop_second_run: Callable[[], list[str]]
 ) -> None:
     made = recipe()
     data = checked(made).data
@@ -67,15 +67,7 @@ def test_the_base_reads_training_texts_and_those_without_labels_alone(
     assert len(read) == data.summary.rows["train"] + data.summary.notes["unlabeled_rows"]
 
     # Stopped when the base was ready, and taken up again: the base is kept.
-    real, calls = stages._run_stages, []
-
-    def stop_once(run: Any) -> None:
-        calls.append(run.folder.path.name)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        real(run)
-
-    monkeypatch.setattr(stages, "_run_stages", stop_once)
+    calls = stop_second_run()
     folder = tmp_path / "run"
     assert peftlab.run_recipe(made, output_dir=folder, device="cpu").record.status == "cancelled"
     record = peftlab.run_recipe(made, output_dir=folder, resume=True, device="cpu").record

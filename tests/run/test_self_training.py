@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from peftlab.core.errors import UserError
 from peftlab.core.task import Prediction
 from peftlab.data.duplicates import text_key
 from peftlab.preparation.load_data import load_data
-from peftlab.run import self_training, stages
+from peftlab.run import self_training
 from peftlab.training.self_training import surest
 from tests.conftest import sentences
 
@@ -52,7 +53,7 @@ def recipe(tiny_bert: Path, tmp_path: Path) -> Any:
 SOURCES = {"train": "train", "test": "test", "unlabeled": "pool"}
 
 
-def test_teachers_add_what_they_are_surest_of(recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_teachers_add_what_they_are_surest_of(recipe, tmp_path: Path, stop_second_run: Callable[[], list[str]]) -> None:
     taught = recipe(self_training={"rounds": 2, "share": 0.5})
     done = peftlab.run_recipe(taught, output_dir=tmp_path / "run")
     assert done.record.status == "success", done.record.error
@@ -81,15 +82,7 @@ def test_teachers_add_what_they_are_surest_of(recipe, tmp_path: Path, monkeypatc
     assert last["rows_added"] == sum(last["by_class"].values()) > 0
 
     # Stopped after the first teacher and taken up again, it ends the same.
-    real, calls = stages._run_stages, []
-
-    def stop_once(run: Any) -> None:
-        calls.append(run.folder.path.name)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        real(run)
-
-    monkeypatch.setattr(stages, "_run_stages", stop_once)
+    calls = stop_second_run()
     stopped = peftlab.run_recipe(taught, output_dir=tmp_path / "stopped")
     assert stopped.record.status == "cancelled"
     again = peftlab.run_recipe(taught, output_dir=tmp_path / "stopped", resume=True)
@@ -99,17 +92,11 @@ def test_teachers_add_what_they_are_surest_of(recipe, tmp_path: Path, monkeypatc
     assert again.record.data == data
 
 
-def test_a_teacher_of_other_rows_is_not_taken_up(recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = stages._run_stages, []
-
-    def stop_once(run: Any) -> None:
-        calls.append(run.folder.path.name)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        real(run)
-
+def test_a_teacher_of_other_rows_is_not_taken_up(
+    recipe, tmp_path: Path, stop_second_run: Callable[[], list[str]]
+) -> None:
     taught = recipe(self_training={})
-    monkeypatch.setattr(stages, "_run_stages", stop_once)
+    calls = stop_second_run()
     assert peftlab.run_recipe(taught, output_dir=tmp_path / "run").record.status == "cancelled"
     assert calls == ["1", "run"]
     with (tmp_path / "train.csv").open("a") as file:
