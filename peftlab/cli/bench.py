@@ -188,10 +188,9 @@ def as_text(shown: dict[str, Any]) -> str:
     """The plan for a person."""
     width = max(len(cell["cell"]) for cell in shown["cells"])
     lines = [f"suite {shown['suite']} in {shown['folder']}"]
-    lines += [
-        f"  {cell['cell']:<{width}}  {cell['trials']:>3} trials  {cell['runs']:>3} runs  {cell['missing']:>3} missing"
-        for cell in shown["cells"]
-    ]
+    for cell in shown["cells"]:
+        trials, runs = plural(cell["trials"], "trial"), plural(cell["runs"], "run")
+        lines.append(f"  {cell['cell']:<{width}}  {trials:<10}  {runs:<8}  {cell['missing']:>3} missing")
     for cell in shown["cells"]:
         if cell["refused"]:
             lines.append(f"  {cell['cell']} cannot run: " + cell["refused"].replace("\n", "\n  "))

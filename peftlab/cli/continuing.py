@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,7 +101,7 @@ def continue_run(
         }
         print_result(json.dumps(shown, indent=2, ensure_ascii=False))
     else:
-        print("\n".join([summary(result), *_changes(changes), *_verdict(result.record.gate), *next_commands(result)]))
+        print("\n".join([summary(result), *_changes(changes), *_verdict(result.record.gate), *_next(result, run)]))
     gate = result.record.gate
     raise typer.Exit(0 if is_done and (gate is None or gate.accepted) else 1)
 
@@ -154,6 +155,17 @@ def _changes(changes: Any) -> list[str]:
                 f"p = {change.p_value:.2g}{': worse' if change.is_worse else ''}"
             )
     return lines
+
+
+def _next(result: Any, earlier: Path) -> list[str]:
+    gate = result.record.gate
+    if gate is None or gate.accepted:
+        return next_commands(result)
+    new, old = shlex.quote(str(result.folder)), shlex.quote(str(earlier))
+    return [
+        f"  next        peftlab audit {new} --before {old} --output FILE.html",
+        "              the same command with more --replay and another --output-dir",
+    ]
 
 
 def _verdict(gate: Any) -> list[str]:

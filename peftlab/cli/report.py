@@ -152,7 +152,7 @@ def summary(made: Report, output: Path) -> str:
     for comparison, choice in zip(made.comparisons, made.choices(), strict=True):
         prefix = f"{comparison.title}: " if len(made.comparisons) > 1 else ""
         lines.append(f"{prefix}{headline(comparison)}")
-        lines += [f"  Note: {collapse}" for collapse in collapse_notices(comparison)]
+        lines += [f"  Note: {prefix}{collapse}" for collapse in collapse_notices(comparison)]
         if made.limits.any:
             lines += [f"  {choice.answer}", *(f"    {line}" for line in choice.evidence)]
     if not made.comparisons:

@@ -272,9 +272,11 @@ def assign(document: Document, values_by_key: Mapping[str, Any], places_by_key: 
             old = [key for key in target if key != "type"] if starts_anew else BELONGS_TO.get(path, ())
             section = ".".join(path[:-1])
             gone = [key for key in old if key in target and f"{section}.{key}" not in values_by_key]
-            shown = ", ".join(f"{section}.{key}: {target.pop(key)}" for key in gone)
+            # The recipe of a run says of every key what it is, also that it is not set.
+            said = {key: lost for key in gone if (lost := target.pop(key)) is not None}
+            shown = ", ".join(f"{section}.{key}: {lost}" for key, lost in said.items())
             # Suites and searches change types by design, for many runs at once; a person who does it is told.
-            if gone and (not starts_anew or places_by_key[dotted] == "--set"):
+            if said and (not starts_anew or places_by_key[dotted] == "--set"):
                 notes.append(f"{dotted} is another one now, so what was said of the old one is left out: {shown}")
             if starts_anew:
                 target.clear()

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from peftlab.artifact.saved_run import SavedRun
+from peftlab.core.amounts import plural
 from peftlab.core.errors import RunFailedError
 from peftlab.core.files import atomic_file
 from peftlab.core.splits import Split
@@ -70,7 +71,7 @@ def learn_from_teachers(run: RunContext, loader: Loader) -> list[dict[str, Any]]
 
 def _ask(run: RunContext, teacher: SavedRun, rows: Split) -> torch.Tensor:
     """A teacher's logits: rows × classes, on CPU."""
-    run.reporter.say(f"asking the teacher {teacher.name} of {len(rows)} training rows")
+    run.reporter.say(f"asking the teacher {teacher.folder} about {plural(len(rows), 'training row')}")
     task = teacher.recipe.task
     found = ask_run(
         teacher,

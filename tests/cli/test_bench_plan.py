@@ -24,4 +24,11 @@ def test_the_plan_counts_in_plain_english(missing: int, done: int, told: str) ->
         "suite": "s", "folder": "f", "tuning": True, "cells": [cell], "missing": missing, "done": done, "workers": 1,
         "estimated_seconds": 20, "estimate_is_rough": True,
     }  # fmt: skip
-    assert as_text(shown).splitlines()[-1].startswith(told)
+    lines = as_text(shown).splitlines()
+    assert lines[1].split()[:5] == [
+        "lora",
+        "0",
+        "trials",
+        *("1 run" if missing + done == 1 else f"{missing + done} runs").split(),
+    ]
+    assert lines[-1].startswith(told)

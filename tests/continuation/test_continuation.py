@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -18,11 +19,11 @@ from typer.testing import CliRunner
 import peftlab
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.cli.app import app
-from peftlab.cli.continuing import _thresholds
+from peftlab.cli.continuing import _next, _thresholds
 from peftlab.core.audit import AUDITS
 from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.past import Past
-from peftlab.core.record import read_record
+from peftlab.core.record import Gate, read_record
 from peftlab.preparation.load_data import load_data
 from peftlab.regularizers.ewc import Ewc, diagonal_fisher
 from peftlab.run.continuation import compare_with_earlier, continuation_recipe
@@ -268,6 +269,7 @@ def test_the_gate_accepts_and_refuses(first: Path, invoke: Invoke, tmp_path: Pat
     assert resumed.exit_code == 0, resumed.output
     assert "accepted" in resumed.output
     assert read_record(tmp_path / "a").scores == record.scores
+    assert f"peftlab predict {tmp_path / 'a'}" in fine.output
     thresholds.write_text("errors.overall: 0.01\n")
     bad = invoke(
         first, "--data", wrong, "--output", tmp_path / "b", "--fail-under", thresholds, "--replay", "0", "--json",
@@ -380,3 +382,11 @@ def test_ewc_needs_a_run_to_go_on_from(first: Path) -> None:
     values["training"] = {"regularizers": [{"type": "ewc"}]}
     with pytest.raises(UnsupportedError, match="holds on to what an earlier run learned"):
         peftlab.run_recipe(peftlab.Recipe.from_dict(values), output_dir=first.parent / "none")
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_nobody_is_sent_to_export_what_was_refused(accepted: bool, first: Path) -> None:
+    record = read_record(first).model_copy(update={"gate": Gate(accepted=accepted, worse=[])})
+    told = "\n".join(_next(SimpleNamespace(record=record, folder=Path("new")), Path("old")))
+    assert ("peftlab export" in told) is accepted
+    assert ("peftlab audit new --before old" in told) is not accepted

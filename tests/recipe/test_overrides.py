@@ -45,6 +45,9 @@ def test_what_was_said_of_the_old_type_goes_with_it_and_is_told(recipe: Path) ->
     assert note == "task.type is another one now, so what was said of the old one is left out: task.max_length: 32"
     _, same = load_recipe(recipe, ["task.type=text_classification", "method.type=lora"])
     assert same.notes == ()
+    recipe.write_text(recipe.read_text().replace("{type: lora}", "{type: lora, rank: 4, target_parameters: null}"))
+    _, document = load_recipe(recipe, ["method.type=bitfit"])
+    assert document.notes[0].endswith("left out: method.rank: 4")
 
 
 @pytest.mark.parametrize(
