@@ -12,13 +12,19 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from peftlab.assembly.database import StorageError
 from peftlab.core.application import Hosting
 from peftlab.core.errors import PeftlabError
-from peftlab.core.page_safety import LOOPBACK_NAMES, cookie_of, is_from_elsewhere, is_token, page_headers
+from peftlab.core.page_safety import (
+    ASK_BY_LOOPBACK,
+    cookie_of,
+    is_from_elsewhere,
+    is_token,
+    page_headers,
+    wrong_name,
+)
 from peftlab.core.wrong_request import say_no_route, say_what_is_wrong
 
 ALL_ROUTES = "/openapi.json describes all routes."
@@ -71,9 +77,7 @@ def build_site(
     for kind, status in ((HTTPException, 0), (StorageError, 503), (PeftlabError, 422), (Exception, 500)):
         app.add_exception_handler(kind, _problem(status))
     app.add_exception_handler(RequestValidationError, _wrong_request)
-    app.add_middleware(_Guard, token=hosting.token, max_body_bytes=max_body_bytes, public=public)
-    if hosting.only_loopback:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_NAMES)
+    app.add_middleware(_Guard, hosting=hosting, max_body_bytes=max_body_bytes, public=public)
     return app
 
 
@@ -100,8 +104,9 @@ async def _wrong_request(request: Request, error: Exception) -> JSONResponse:
 class _Guard:
     """Stands before all routes."""
 
-    def __init__(self, app: ASGIApp, *, token: str | None, max_body_bytes: int, public: tuple[str, ...]) -> None:
-        self._app, self._token, self._most, self._public = app, token, max_body_bytes, public
+    def __init__(self, app: ASGIApp, *, hosting: Hosting, max_body_bytes: int, public: tuple[str, ...]) -> None:
+        self._app, self._token, self._most, self._public = app, hosting.token, max_body_bytes, public
+        self._only_loopback = hosting.only_loopback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -126,6 +131,8 @@ class _Guard:
         await self._app(scope, self._limited(receive), send_with_headers)
 
     def _refuse(self, request: Request) -> Response | None:
+        if self._only_loopback and (wrong := wrong_name(request)) is not None:
+            return JSONResponse({"error": wrong, "hint": ASK_BY_LOOPBACK}, 400)
         length = request.headers.get("content-length", "")
         if length.isdigit() and int(length) > self._most:
             return JSONResponse({"error": f"the body is larger than {self._most} bytes"}, 413)

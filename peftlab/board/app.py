@@ -13,7 +13,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from peftlab.board import contents
 from peftlab.board.actions import Actions, routes_of
@@ -22,7 +21,7 @@ from peftlab.board.runs import RunIndex
 from peftlab.board.trial import Trial
 from peftlab.board.visitors import Visitors
 from peftlab.core.errors import PeftlabError, UserError
-from peftlab.core.page_safety import LOOPBACK_NAMES, STRICT_POLICY, page_headers
+from peftlab.core.page_safety import STRICT_POLICY, page_headers
 from peftlab.core.record import read_record
 from peftlab.figures.svg import FIGURE_STYLE
 from peftlab.report import wording
@@ -121,10 +120,10 @@ def build_board(
         app.add_exception_handler(kind, problem)
     visitors.guard(
         app,
-        lambda: pages.show("problem.html.j2", 401, problem="a token is needed", hint="Open /?token=TOKEN once."),
+        lambda status, wrong, hint: pages.show("problem.html.j2", status, problem=wrong, hint=hint),
+        hint="Open /?token=TOKEN once.",
+        only_loopback=only_loopback,
     )
-    if only_loopback:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_NAMES)
     return app
 
 

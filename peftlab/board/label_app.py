@@ -10,13 +10,11 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from peftlab.board.app import Pages
 from peftlab.board.label_table import LabelTable
 from peftlab.board.visitors import Visitors, read_form
 from peftlab.core.errors import PeftlabError
-from peftlab.core.page_safety import LOOPBACK_NAMES
 
 DIGITS = 9
 """Classes that have a key of their own; the others are found by their names."""
@@ -63,10 +61,12 @@ def build_label_app(table: LabelTable, *, token: str, only_loopback: bool = True
 
     for kind in (HTTPException, RequestValidationError, PeftlabError, Exception):
         app.add_exception_handler(kind, problem)
-    needed = "Open the address that `peftlab label` has printed."
-    visitors.guard(app, lambda: pages.show("label_problem.html.j2", 401, problem="a token is needed", hint=needed))
-    if only_loopback:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_NAMES)
+    visitors.guard(
+        app,
+        lambda status, wrong, hint: pages.show("label_problem.html.j2", status, problem=wrong, hint=hint),
+        hint="Open the address that `peftlab label` has printed.",
+        only_loopback=only_loopback,
+    )
     return app
 
 

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
-from peftlab.core.page_safety import cookie_of, is_token
+from peftlab.core.page_safety import ASK_BY_LOOPBACK, cookie_of, is_token, wrong_name
 
 MOST_BYTES = 1 << 18
 """Of what a form sends."""
@@ -45,23 +45,29 @@ class Visitors:
         if not _is_own_page(request):
             raise HTTPException(403, "this was sent by a page of another site")
 
-    def guard(self, app: FastAPI, refuse: Callable[[], Response]) -> None:
+    def guard(
+        self, app: FastAPI, refuse: Callable[[int, str, str], Response], *, hint: str, only_loopback: bool
+    ) -> None:
         """Take the token from the address, and turn those away who may not look.
 
         Args:
             app: Whose every route is guarded.
-            refuse: The page for those who are turned away.
+            refuse: The page for those who are turned away: of a status, a problem and a hint.
+            hint: For those who have no token.
+            only_loopback: Answer only to the names of this machine.
         """
 
         @app.middleware("http")
         async def ask(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+            if only_loopback and (wrong := wrong_name(request)) is not None:
+                return refuse(400, wrong, ASK_BY_LOOPBACK)
             if is_token(request.query_params.get("token", ""), self._token):
                 # The token leaves the address, which a browser keeps and shows.
                 answer: Response = RedirectResponse("/", 303)
                 answer.set_cookie(cookie_of(request, "board"), self._token or "", httponly=True, samesite="strict")
                 return answer
             if self._to_look and not self.have_token(request):
-                return refuse()
+                return refuse(401, "a token is needed", hint)
             return await call_next(request)
 
 

@@ -40,9 +40,10 @@ def data(
     files: dict[str, list[str]] = {}
     with reporting() as reporter:
         for each in wanted:
-            written = fetch_public_data(each, folder, offline=offline, report=reporter.say)
+            here = each.folder if output is None else None  # recipes find it there; no second copy is needed
+            written = [] if here else fetch_public_data(each, folder, offline=offline, report=reporter.say)
             files[each.name] = [str(path) for path in written]
-            what = ", ".join(files[each.name]) or f"all files are in {folder / each.name} already"
+            what = ", ".join(files[each.name]) or f"all files are in {here or folder / each.name} already"
             reporter.say(f"{each.name}: {what} (licence: {each.licence}; {each.home})")
     if as_json:
         print_result(json.dumps({"files": files}, indent=2))

@@ -106,8 +106,13 @@ def answer(app: ASGIApp, bound: socket.socket, *, grace_seconds: int) -> None:
 
 
 def _is_a_fault(record: logging.LogRecord) -> bool:
-    """Whether a line tells of more than a request that was ended with the service; uvicorn says how many there were."""
-    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+    """Whether a line tells of more than a request that was ended with the service; uvicorn says how many there were.
+
+    A second Ctrl-C ends the application, too; of that Starlette writes the traceback as a text.
+    """
+    if record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError):
+        return False
+    return not record.getMessage().rstrip().endswith("asyncio.exceptions.CancelledError")
 
 
 def url_of(address: str, bound: socket.socket) -> str:

@@ -106,7 +106,6 @@ def select_rows(
     check_strategy(strategy, task, where=str(run))
     with options_in_hints():
         table, everything = read_pool(path, reading(recipe), task)
-    _check_count(count, len(table), table.name)
     known = _data_of(saved, offline, reporter)
     pool = leave_out(table, everything, known, task)
     if words := told(pool.left_out):

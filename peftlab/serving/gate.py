@@ -13,17 +13,18 @@ import time
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from peftlab.core.page_safety import LOOPBACK_NAMES, is_from_elsewhere
+from peftlab.core.address import TOKEN_VARIABLE
+from peftlab.core.page_safety import is_from_elsewhere, wrong_name
 from peftlab.serving.problems import problem
 from peftlab.serving.serving_config import ServingConfig
 from peftlab.serving.telemetry import Telemetry
 
 OPEN_ROUTES = frozenset({"/healthz"})
+ANY_NAME = f"Ask by 127.0.0.1 or localhost, or start the service with a token in {TOKEN_VARIABLE}."
 
 
 class Gate:
@@ -36,8 +37,7 @@ class Gate:
     """
 
     def __init__(self, app: ASGIApp, config: ServingConfig, telemetry: Telemetry) -> None:
-        self._config, self._telemetry = config, telemetry
-        self._app = TrustedHostMiddleware(app, LOOPBACK_NAMES) if config.token is None else app
+        self._app, self._config, self._telemetry = app, config, telemetry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, or answer it here."""
@@ -66,6 +66,8 @@ class Gate:
 
     def _refuse(self, scope: Scope) -> JSONResponse | None:
         headers = dict(scope["headers"])
+        if self._config.token is None and (wrong := wrong_name(Request(scope))) is not None:
+            return problem(scope["path"], 400, wrong, ANY_NAME)
         if self._config.token is not None and scope["path"] not in OPEN_ROUTES:
             given = headers.get(b"authorization", b"")
             if not hmac.compare_digest(given, b"Bearer " + self._config.token.encode()):

@@ -156,7 +156,7 @@ def tokens_of(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[Exa
 def _counted(split: Split, examples: list[Example], max_length: int, notes: Mapping[str, Any]) -> EncodedSplit:
     for row, example in enumerate(examples):
         if not example["input_ids"]:
-            raise DataError("the text has no tokens", where=split.where(row), hint="Remove the row.")
+            raise DataError("the text has no tokens", where=split.where(row), hint="Leave it out.")
     full = sum(len(example["input_ids"]) == max_length for example in examples)
     cut = sum(bool(example["truncated"]) for example in examples)
     counts = {"texts_at_max_length": full, "texts_cut": cut, **notes}

@@ -284,7 +284,11 @@ def test_a_site_asks_for_its_token_and_refuses_other_sites_and_large_bodies() ->
     assert client.post("/echo", content=b"x" * 1_000_001, headers=bearer).status_code == 413
     assert client.post("/echo", content=iter([b"x" * 600_000] * 2), headers=bearer).status_code == 413
     assert client.post("/echo", json={"a": 1}, headers=bearer).json()["error"].startswith("a: ")
-    assert client.get("/healthz", headers={"Host": "evil.example"}).status_code == 400
+    refused = client.get("/healthz", headers={"Host": "evil.example"})
+    assert refused.status_code == 400
+    assert "'evil.example'" in refused.json()["error"]
+    assert "--host" in refused.json()["hint"]
+    assert "default-src 'none'" in refused.headers["content-security-policy"]
     opened = client.get("/openapi.json?token=secret-token")
     assert opened.status_code == 303
     assert "token" not in opened.headers["location"]

@@ -178,7 +178,12 @@ def test_runs_are_compared_by_the_report(root: Path, client: TestClient) -> None
 
 def test_strangers_are_kept_out(root: Path) -> None:
     local = TestClient(build_board(root))
-    assert local.get("/", headers={"Host": "evil.example"}).status_code == 400
+    for name in ("evil.example", "127.0.0.1.evil.example", "evil.example/@127.0.0.1", "127.0.0.1@evil.example", ""):
+        refused = local.get("/", headers={"Host": name})
+        assert refused.status_code == 400
+        assert "PEFTLAB_TOKEN" in refused.text
+    for name in ("127.0.0.1:80", "LOCALHOST", "[::1]:8000", "127.0.0.2"):
+        assert local.get("/", headers={"Host": name}).status_code == 200
     guarded = TestClient(build_board(root, token="a long secret", only_loopback=False))
     assert guarded.get("/").status_code == 401
     assert guarded.get("/?token=another secret").status_code == 401

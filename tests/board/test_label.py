@@ -160,7 +160,9 @@ def test_only_who_has_the_token_labels_and_no_page_of_another_site(selection: Pa
     assert (
         client.post("/row/1", data={"label": "0"}, headers={**OWN, "sec-fetch-site": "cross-site"}).status_code == 403
     )
-    assert client.get("/row/1", headers={"host": "evil.example"}).status_code == 400
+    refused = client.get("/row/1", headers={"host": "evil.example"})
+    assert refused.status_code == 400
+    assert "PEFTLAB_TOKEN" in refused.text
     assert table.done == 0
     headers = client.get("/row/1").headers
     assert "script-src 'self'" in headers["content-security-policy"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -27,24 +29,26 @@ def test_a_port_in_use() -> None:
 
 ENDLESS = """
 import asyncio, sys
+from starlette.routing import Router
 from peftlab.core.address import answer, bind
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
-        return
+        return await Router()(scope, receive, send)
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"begun", "more_body": True})
     await asyncio.sleep(600)
 
 bound = bind("127.0.0.1", 0)
 print(bound.getsockname()[1], flush=True)
-answer(app, bound, grace_seconds=1)
+answer(app, bound, grace_seconds=int(sys.argv[1]))
 """
 
 
-def test_an_answer_that_goes_on_when_the_service_ends_is_no_fault() -> None:
+@pytest.mark.parametrize(("grace_seconds", "is_hurried"), [(1, False), (50, True)])
+def test_an_answer_that_goes_on_when_the_service_ends_is_no_fault(grace_seconds: int, is_hurried: bool) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", ENDLESS, str(grace_seconds)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         try:
@@ -53,9 +57,12 @@ def test_an_answer_that_goes_on_when_the_service_ends_is_no_fault() -> None:
                 customer.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert b"200" in customer.recv(1000)
                 process.terminate()
+                if is_hurried:  # a second Ctrl-C, once the first is heard
+                    time.sleep(0.5)
+                    process.send_signal(signal.SIGINT)
                 _, told = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == 0, told
     assert "Traceback" not in told
-    assert "Cancel 1 running task" in told
+    assert ("Cancel 1 running task" in told) is not is_hurried

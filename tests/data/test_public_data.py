@@ -164,6 +164,20 @@ def test_the_verb(own_folder: Path, command: Command) -> None:
     assert f"put train.tsv and dev.tsv and test.tsv into {own_folder / 'sst2'} by hand, from https" in refused.stderr
 
 
+def test_what_lies_in_another_folder_is_not_fetched(
+    own_folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, other = own_folder / "waimai", own_folder / "other"
+    here.mkdir(parents=True)
+    (here / "waimai_10k.csv").touch()
+    for module in ("peftlab.data.data_folders", "peftlab.data.public_data"):
+        monkeypatch.setattr(f"{module}.data_folders", lambda: (other, own_folder))
+    assert f"all files are in {here} already" in command("data", "waimai").stderr
+    refused = command("data", "waimai", "--output", other)
+    assert refused.returncode == 2
+    assert f"waimai_10k.csv in {other / 'waimai'}" in refused.stderr
+
+
 def test_the_page_and_the_recipes_know_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     for data in PUBLIC_DATA.values():

@@ -90,6 +90,7 @@ def test_files_by_their_ending(command, run: Path, pool: Path, tmp_path: Path) -
         ("text,id\na,1\n,2\n", {}, ["row 2", "Fill these rows"]),
         ("text\na\nb\n", {"--count": 3}, ["3 rows are wanted", "has only 2", "--count 2"]),
         ("text\na\nA\nb\n", {"--count": 3}, ["only 2 can be chosen", "1 there twice"]),
+        ("text\na\nA\nb\n", {"--count": 9}, ["only 2 can be chosen", "--count 2"]),
         (f"text\n{KNOWN[0]}\n", {}, ["no row of the pool is left", "1 in the run's"]),
         ("text\na\n", {"--strategy": "badges"}, ["unknown strategy `badges`", "Did you mean `badge`?"]),
         ("text\na\n", {"--set": "candidate=1"}, ["unknown key", "Did you mean `candidates`"]),

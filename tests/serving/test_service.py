@@ -205,7 +205,10 @@ def test_pages_of_other_sites_get_no_answer(start, runs: dict[str, Path], header
     client = start({"first": runs["first"]})
     assert client.request("POST", "/v1/predict", {"texts": ["a good film"]}, **headers)[0] == status
     if "Host" in headers:
-        assert client.request("GET", "/v1/adapters", **headers)[0] == status
+        refused, told, *_ = client.request("GET", "/v1/adapters", **headers)
+        assert refused == status
+        assert "'evil.example'" in told["error"]
+        assert "PEFTLAB_TOKEN" in told["hint"]
 
 
 def test_who_has_the_token_may_come_by_any_name(start, runs: dict[str, Path]) -> None:

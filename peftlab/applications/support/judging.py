@@ -42,7 +42,7 @@ def judge(support: Support, place: Workplace) -> Findings:
     sure = sureness(decision.first, ranked, decision.set_aside)
     given = (sure >= decision.answer.threshold) & ~np.isin(ranked.order[:, 0], decision.set_aside)
     figures = [
-        *_of_answers("system", given, is_first(ranked, right), "entries"),
+        *_of_answers("system", given, is_first(ranked, right)),
         *_shuffled(support, responder, asked, sure, ranked, right),
         *_retrieval(responder, texts, read, ranked, right),
         *_intents(responder, asked, read, ranked),
@@ -52,13 +52,12 @@ def judge(support: Support, place: Workplace) -> Findings:
     return Findings([*figures, *written], notes)
 
 
-def _of_answers(name: str, given: Flags, right: Flags, what: str) -> list[Figure]:
-    share = _share(f"{name}.answered", given, f"Share of questions that {what} answered without a person.")
+def _of_answers(name: str, given: Flags, right: Flags, drawn: str = "") -> list[Figure]:
+    share = _share(f"{name}.answered", given, f"Share of questions that entries answered without a person{drawn}.")
     if not given.any():
         return [share]
-    wrong = _share(
-        f"{name}.wrong", ~right[given], f"Of the questions that {what} answered, the share answered wrongly."
-    )
+    said = f"Of the questions that entries answered, the share answered wrongly{drawn}."
+    wrong = _share(f"{name}.wrong", ~right[given], said)
     return [share, replace(wrong, higher_is_better=False)]
 
 
@@ -77,13 +76,13 @@ def _shuffled(
     again = searcher.rank(texts, searcher.read(texts), decision.full, decision.again, ranked.order.shape[1])
     confidences = np.concatenate([sureness(decision.first, again, decision.set_aside), sure])
     correct = np.concatenate([is_first(again, theirs), is_first(ranked, right)])
-    figures = []
+    figures, drawn = [], "; the questions of calibration and test are mixed and cut again"
     for number in range(1, SHUFFLES + 1):
         order = np.random.default_rng([support.seed, number]).permutation(len(correct))
         choosing, judged = order[: len(others)], order[len(others) :]
         bound = choose_bound(confidences[choosing], ~correct[choosing], support.error_rate, support.certainty)
         given = confidences[judged] >= bound.threshold
-        figures += _of_answers(f"system.shuffle_{number}", given, correct[judged], "entries, shuffled,")
+        figures += _of_answers(f"system.shuffle_{number}", given, correct[judged], drawn)
     return figures
 
 

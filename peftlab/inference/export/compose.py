@@ -68,6 +68,10 @@ def export_composition(
     output = Path(output)
     check_output(output, runs)
     saved = [SavedRun.open(run) for run in runs]
+    for at, run in enumerate(saved):
+        if run.folder.resolve() in [other.folder.resolve() for other in saved[:at]]:
+            hint = "Name each run once; --weights says how much each counts."
+            raise UserError("this run is named twice", where=str(run.folder), hint=hint)
     for run in saved if kind != "merged" else ():  # which methods can be combined, compose says better
         check_path(run, kind)
     weights = composition.weights or tuple(1 / len(runs) for _ in runs)

@@ -288,7 +288,7 @@ def _message(item: Mapping[str, Any], where: str) -> Message:
     text = _content(content, role, where)
     says_something = bool(text.strip()) or any(given.get(key) for key in ("tool_calls", "function_call", *REASONING))
     if not says_something and role not in RESULTS:
-        raise DataError(f"a message of the {role} is empty", where=where, hint="Remove the row, or fill it.")
+        raise DataError(f"a message of the {role} is empty", where=where, hint="Fill it, or leave it out.")
     weight = given.pop(WEIGHT, None)
     for key in SWITCHES:
         if isinstance(given.get(key), bool):
@@ -311,9 +311,9 @@ def _content(content: Any, role: str, where: str) -> str:
     for part in content:
         if part.get("type", "text") != "text" or not isinstance(part.get("text"), str):
             raise DataError(
-                f"a message of the {role} has a part of the type {part.get('type')!r}; only text is learned from",
+                f"a message of the {role} has a part of the type {part.get('type')!r}; only text is read",
                 where=where,
-                hint="Remove the part, or the row.",
+                hint="Leave the part out.",
             )
     return "".join(part["text"] for part in content)
 

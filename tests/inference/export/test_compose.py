@@ -80,6 +80,8 @@ def test_what_does_not_go_together(
         composition = Composition("linear", weights)
         export_composition(runs, composition, "merged", tmp_path / "out", offline=True, reporter=Silent())
 
+    with pytest.raises(UserError, match="named twice"):
+        combine([tiny_run(), tiny_run() / "." / ".." / tiny_run().name])
     with pytest.raises(UserError, match="another base"):
         combine([tiny_run(), tiny_run(base="gpt2")])
     for weights in ((1.0,), (1.0, -1.0), (math.nan, 1.0), (math.inf, 1.0)):
