@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
+import platform
 import re
 import shutil
 import tempfile
@@ -96,19 +98,36 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             _open_up(partial)
             if path.exists():
                 with being_written(lambda: _new_folder(path, RETIRED)) as retired:
-                    path.replace(retired / path.name)
-                    partial.replace(path)
-                    shutil.rmtree(retired)
+                    try:
+                        path.replace(retired / path.name)
+                        partial.replace(path)
+                    finally:
+                        _take_away(retired, path)
             else:
                 partial.replace(path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
 
+def put_back(path: Path) -> None:
+    """Put a folder back that a killed process had moved aside for a new one; only for who alone writes there."""
+    for leftover in unfinished_in(path.parent):
+        if leftover.name.startswith(f".{path.name}.") and leftover.name.endswith(RETIRED):
+            _put_back(leftover, path)
+
+
+def _put_back(retired: Path, path: Path) -> None:
+    if not path.exists() and (retired / path.name).exists():
+        (retired / path.name).replace(path)
+
+
 def _make_place_for(path: Path) -> None:
-    """Make the folder of what is to be written, and take away what killed processes have left of the same."""
+    """Make the folder of what is to be written, and take away what killed processes have left of the same.
+
+    Only this machine's: some file systems let no other machine see whether one is still being written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    of_path = re.compile(rf"\.{re.escape(path.name)}\.[^.]+({re.escape(PARTIAL)}|{re.escape(RETIRED)})")
+    of_path = re.compile(rf"{re.escape(_beginning(path))}[^.]+({re.escape(PARTIAL)}|{re.escape(RETIRED)})")
     for leftover in unfinished_in(path.parent):
         if of_path.fullmatch(leftover.name):
             with dead(leftover) as is_dead:
@@ -117,22 +136,29 @@ def _make_place_for(path: Path) -> None:
 
 
 def _take_away(leftover: Path, path: Path) -> None:
-    if not leftover.is_dir():
-        leftover.unlink(missing_ok=True)
-        return
-    if not path.exists() and (leftover / path.name).exists() and leftover.name.endswith(RETIRED):
-        (leftover / path.name).replace(path)  # killed before the new one had the name
-    shutil.rmtree(leftover, ignore_errors=True)
+    with contextlib.suppress(OSError):  # another user's, in a folder for all: it is in nobody's way
+        if not leftover.is_dir():
+            leftover.unlink(missing_ok=True)
+            return
+        if leftover.name.endswith(RETIRED):
+            _put_back(leftover, path)
+        shutil.rmtree(leftover)
+
+
+def _beginning(path: Path) -> str:
+    """With what the names of this machine's temporary files for a path begin."""
+    machine = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+    return f".{path.name}.{machine}-"
 
 
 def _new_file(path: Path) -> Path:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=_beginning(path), suffix=PARTIAL)
     os.close(descriptor)
     return Path(name)
 
 
 def _new_folder(path: Path, ending: str) -> Path:
-    return Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=ending))
+    return Path(tempfile.mkdtemp(dir=path.parent, prefix=_beginning(path), suffix=ending))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from peftlab.core.errors import UnsupportedError, UserError
-from peftlab.core.files import atomic_folder
+from peftlab.core.files import atomic_folder, put_back
 from peftlab.training.sharding import part_like
 
 BEST = "best"
@@ -75,6 +75,7 @@ class CheckpointFolder:
             UserError: It is damaged, or of another version of peftlab.
         """
         folder = self.folder / name
+        put_back(folder)
         try:
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
             is_ours = state.get("format") == FORMAT
@@ -107,6 +108,7 @@ class CheckpointFolder:
 
     def read_best(self) -> Checkpoint | None:
         """What the run would leave so far, or None where there was no evaluation yet."""
+        put_back(self.folder / BEST)
         return self.read(BEST) if (self.folder / BEST).is_dir() else None
 
     def latest_state(self) -> Mapping[str, Any]:

@@ -101,6 +101,39 @@ def test_what_a_killed_process_has_left_goes_with_the_next_one(kind: str, move: 
     assert kind == "file" or [path.name for path in place.iterdir()] == ["newer"]
 
 
+@pytest.mark.parametrize("move", [1, 2])
+def test_a_stop_while_a_folder_is_replaced_leaves_the_old_one(
+    move: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "it").mkdir()
+    (tmp_path / "it" / "old").touch()
+    before, moves = Path.replace, 0
+
+    def stopped(self: Path, target: Path) -> Path:
+        nonlocal moves
+        moves += 1
+        if moves == move:
+            raise KeyboardInterrupt
+        return before(self, target)
+
+    monkeypatch.setattr(Path, "replace", stopped)
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "it") as partial:
+        (partial / "new").touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["it", "it/old"]
+
+
+def test_what_another_machine_writes_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lock is not seen here on some file systems."""
+    with monkeypatch.context() as there:
+        there.setattr("platform.node", lambda: "another")
+        there.setattr("peftlab.core.killed.fcntl", None)
+        writing = atomic_file(tmp_path / "it")
+        partial = writing.__enter__()
+    write_text(tmp_path / "it", "ours")
+    assert partial.exists()
+    writing.__exit__(None, None, None)
+
+
 def test_a_full_disk_is_told_alike_by_a_library_written_in_rust() -> None:
     told = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
     found = as_os_error(told)

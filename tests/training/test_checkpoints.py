@@ -11,6 +11,7 @@ import torch
 from peftlab.core.errors import UserError
 from peftlab.core.generators import generator_states, kept_generators, restore_generators
 from peftlab.training.checkpoints import (
+    BEST,
     Checkpoint,
     CheckpointFolder,
     restore_parameters,
@@ -50,6 +51,16 @@ def test_a_write_that_fails_leaves_the_earlier_one(tmp_path: Path, monkeypatch: 
     with pytest.raises(OSError, match="No space"):
         folder.write_step(2, checkpoint(2))
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_the_best_is_found_where_a_kill_came_while_it_was_replaced(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    folder.write(BEST, checkpoint(1))
+    (tmp_path / ".best.of-another-machine.retired").mkdir()
+    (tmp_path / BEST).replace(tmp_path / ".best.of-another-machine.retired" / BEST)
+    best = folder.read_best()
+    assert best is not None
+    assert best.state["progress"]["step"] == 1
 
 
 def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
