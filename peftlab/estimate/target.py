@@ -118,34 +118,38 @@ def cuda_memory(index: int = 0) -> int | None:
     """
     if shutil.which("nvidia-smi") is None:
         return None
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
-        answer = subprocess.run(
-            ["nvidia-smi", "--query-gpu=uuid,memory.total", "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-        cards = [line.split(", ") for line in answer.stdout.splitlines()]
-        return int(_visible(cards, index)[1]) << 20
+        name = str(index) if names is None else names.split(",")[index].strip()
+        if name.startswith("MIG-"):
+            return _memory_of_part(_ask_driver("-L"), name)
+        answer = _ask_driver("--query-gpu=uuid,memory.total", "--format=csv,noheader,nounits")
+        return int(_visible([line.split(", ") for line in answer.splitlines()], name)[1]) << 20
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None
 
 
-def _visible(cards: Sequence[list[str]], index: int) -> list[str]:
-    """Of the driver's cards, each with its UUID first, the one that CUDA counts as this.
+def _ask_driver(*options: str) -> str:
+    command = ["nvidia-smi", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+
+
+def _memory_of_part(listed: str, name: str) -> int | None:
+    """The memory of a part of a card (MIG), from the driver's list: its profile, as ``1g.10gb``, says it, rounded."""
+    for size, own in re.findall(r"MIG \S*?(\d+)gb\S*\s+Device\s+\d+: \(UUID: ([^)]+)\)", listed):
+        if own.startswith(name):
+            return int(size) * 10**9
+    return None
+
+
+def _visible(cards: Sequence[list[str]], name: str) -> list[str]:
+    """Of the driver's cards, each with its UUID first, the one of that name; empty where there is none.
 
     Raises:
-        IndexError: It counts no such card.
+        IndexError: There is none of that number.
     """
-    names = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if names is None:
-        return cards[index]
-    name = names.split(",")[index].strip()
     if name.isdigit():
         return cards[int(name)]
-    if name.startswith("MIG-"):  # a part of a card, whose size the driver does not say here
-        return cards[0]
     return next((card for card in cards if name and card[0].startswith(name)), [])
 
 

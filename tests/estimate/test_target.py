@@ -54,20 +54,25 @@ def test_what_the_user_says_comes_first(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("visible", "first", "second"),
     [(None, 24576, 8192), ("1", 8192, None), ("1,0", 8192, 24576), ("GPU-b", 8192, None), ("", None, None),
-     ("-1", None, None), ("7", None, None)],
+     ("-1", None, None), ("7", None, None), ("MIG-c3,0", 9537, 24576), ("MIG-d,MIG-e", 19073, None)],
 )  # fmt: skip
 def test_the_memory_of_the_card_that_cuda_counts(
     visible: str | None, first: int | None, second: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The driver tells of all cards of the machine."""
+    """The driver tells of all cards of the machine; of a part of one (MIG), only its profile."""
     driver = tmp_path / "nvidia-smi"
-    driver.write_text("#!/bin/sh\necho GPU-a1, 24576\necho GPU-b2, 8192\n")
+    driver.write_text(
+        "#!/bin/sh\nif [ $1 = -L ]; then\necho 'GPU 0: NVIDIA A100-SXM4-80GB (UUID: GPU-a1)'\n"
+        "echo '  MIG 1g.10gb     Device  0: (UUID: MIG-c3)'\necho '  MIG 1c.2g.20gb+me Device  1: (UUID: MIG-d4)'\n"
+        "else\necho GPU-a1, 24576\necho GPU-b2, 8192\nfi\n"
+    )
     driver.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert [cuda_memory(), cuda_memory(1)] == [None if size is None else size << 20 for size in (first, second)]
+    found = [cuda_memory(), cuda_memory(1)]
+    assert [None if size is None else round(size / 2**20) for size in found] == [first, second]
 
 
 def test_several_gpus_are_not_verified() -> None:
