@@ -93,6 +93,8 @@ def check_folder(path: Path, *, option: str, inputs: Iterable[Path | str] = (), 
     _check_name(path, option)
     _check_inputs(path, option, inputs)
     _check_owner(path, option)
+    if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114
+        raise UserError("this is a link that leads nowhere", where=f"{option} {path}", hint="Choose another place.")
     is_there = os.path.isdir(path)  # noqa: PTH112
     if is_there:
         check_writable(path, where=f"{option} {path}")

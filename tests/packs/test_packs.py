@@ -162,6 +162,10 @@ def test_a_pack_elsewhere_leaves_the_folder_alone(command: Command, suite: Path,
     done = command("pack", suite, "--output-dir", tmp_path / "shared")
     assert done.returncode == 2
     assert "notes.txt" in done.stderr
+    (tmp_path / "loop").symlink_to("loop")
+    done = command("pack", suite, "--output-dir", tmp_path / "loop")
+    assert done.returncode == 2
+    assert f"--output-dir {tmp_path / 'loop'}: this is a link that leads nowhere" in done.stderr
 
 
 def test_records_of_an_older_peftlab_stay_as_they_were_written(command: Command, suite: Path, tmp_path: Path) -> None:
