@@ -35,7 +35,7 @@ def test_what_was_said_of_the_old_source_goes_with_it_and_is_told(recipe: Path) 
     assert loaded.data == fresh
     (note,) = document.notes
     assert note.startswith("data.source is another one now")
-    assert "data.encoding: mac-roman, data.delimiter: ;, data.quoting: False" in note
+    assert "data.encoding: mac-roman, data.delimiter: ;, data.quoting: false" in note
 
 
 def test_what_was_said_of_the_old_type_goes_with_it_and_is_told(recipe: Path) -> None:
