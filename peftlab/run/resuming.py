@@ -64,10 +64,16 @@ def state_of(run: RunContext) -> dict[str, Any]:
         "resumed": run.findings.resumed,
         "seconds": run.findings.earlier_seconds + time.monotonic() - run.started,
         "phases": run.findings.clock.state_dict(),
+        "acceleration": dict(run.findings.acceleration),
         "threads": torch.get_num_threads(),
         "processes": run.world.size,
         "device": run.device.type,
     }
+
+
+def acceleration_of(checkpoint: Checkpoint | None) -> dict[str, int | str]:
+    """The parts of the model that computed faster before the stop; empty in a checkpoint that does not say it."""
+    return {} if checkpoint is None else dict(checkpoint.state.get("acceleration", {}))
 
 
 def keep_threads_of(run: RunContext) -> None:

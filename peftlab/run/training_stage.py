@@ -29,7 +29,7 @@ from peftlab.run.head_alone import head_alone
 from peftlab.run.measuring_stage import new_meter
 from peftlab.run.processes import check_alike
 from peftlab.run.remembering import remember
-from peftlab.run.resuming import latest_checkpoint, read_checkpoint, state_of
+from peftlab.run.resuming import acceleration_of, latest_checkpoint, read_checkpoint, state_of
 from peftlab.run.run_context import RunContext
 from peftlab.training.accelerator import build_accelerator, end_trackers, start_trackers
 from peftlab.training.batches_ahead import BatchesAhead, collates_ahead
@@ -280,6 +280,8 @@ class TrainingStage:
         try:
             with head_alone(run, self._loader, job, context) as (own, told), _faster(own) as findings.acceleration:
                 findings.acceleration.update(told | run.placement.told())
+                # Some parts are known with the first batch only, and a resumed run may have none left.
+                findings.acceleration.update(acceleration_of(checkpoint) | findings.acceleration)
                 with progress_bar(run.reporter, "training", job.plan.total - self._steps_shown):
                     findings.progress = train(own, checkpoint)
         except DivergedError as error:

@@ -126,6 +126,25 @@ def test_a_run_that_was_stopped_ends_the_same_bit_for_bit(tiny_bert: Path, revie
     assert losses(again.folder) == losses(whole.folder)
 
 
+def test_what_computed_faster_is_told_where_no_step_is_left(
+    tiny_bert: Path, reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That attention has its own dropout is known with the first batch, and the resumed run has none."""
+    model = {"path": str(of_architecture(tmp_path / "base", tiny_bert, dict(DISTILBERT))), "dropout": 0.1}
+    keys: dict[str, Any] = {"method": {"type": "bitfit"}, "training": {"max_steps": 2}}
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingStage, "_tell_ties", stop)
+        assert run(tmp_path / "run", model, str(reviews), **keys).record.status == "cancelled"
+    again = run(tmp_path / "run", model, str(reviews), **keys).record
+    assert (again.status, again.resumed, again.steps) == ("success", 1, 2)
+    assert again.acceleration is not None
+    assert again.acceleration["attention_dropout"] == DISTILBERT["n_layers"]
+
+
 def test_batches_that_are_made_ahead_hold_the_same_rows(
     tiny_bert: Path, reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

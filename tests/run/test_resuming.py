@@ -21,7 +21,7 @@ def run_on(device: str, dtype: torch.dtype, *, data: str = "same", base: str = "
         device=torch.device(device),
         started=0.0,
         findings=SimpleNamespace(
-            notes={}, initial_adapter_sha256="a", base_sha256=base, resumed=0, earlier_seconds=0.0,
+            notes={}, initial_adapter_sha256="a", base_sha256=base, resumed=0, earlier_seconds=0.0, acceleration={},
             clock=SimpleNamespace(state_dict=dict),
         ),
         checked=SimpleNamespace(
