@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
@@ -38,7 +39,12 @@ def _as_ctrl_c(numbers: Iterable[signal.Signals]) -> Iterator[None]:
         yield
         return
 
-    def stop(_number: int, _frame: object) -> None:
+    owner = os.getpid()
+
+    def stop(number: int, _frame: object) -> None:
+        if os.getpid() != owner:  # a library's forked child ends as it would without a verb
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in numbers}

@@ -106,7 +106,9 @@ class _Answers:
             return f"all {targets.count} numbers are within {predicted.spread():.2g} of {predicted.mean:.3g}"
         if self.count < 2 or self._differ or not self._others():
             return None
-        return f"all {self.count} answers are {str(self._first)[:60]!r}, where {self._others()} labels are others"
+        wrong = self.count - self._labels[self._first]
+        others = "1 label is another" if wrong == 1 else f"{wrong} labels are others"
+        return f"all {self.count} answers are {str(self._first)[:60]!r}, where {others}"
 
     def _others(self) -> int:
         return sum(self._labels.values()) - max(self._labels.values(), default=0)

@@ -43,6 +43,23 @@ def test_while_a_file_is_written(
     assert signal.getsignal(number) is before
 
 
+def test_a_forked_child_ends_by_the_signal_itself() -> None:
+    program = """
+import os, signal, time
+from peftlab.cli.stopping import ended_in_good_order
+with ended_in_good_order():
+    child = os.fork()
+    if not child:
+        os.write(1, b".")
+        time.sleep(60)
+    time.sleep(0.5)
+    os.kill(child, signal.SIGTERM)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (f".{-signal.SIGTERM}\n", "")
+
+
 def test_before_a_verb_begins(command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("peftlab.cli.verbs.Verbs.resolve_command", lambda *_: os.kill(os.getpid(), signal.SIGINT))
     stopped = command("ls", "methods")

@@ -76,6 +76,12 @@ def test_equal_answers_fail(case: str) -> None:
     assert judge(*COLLAPSED[case], steps=49).status == "not_applicable"
 
 
+@pytest.mark.parametrize(("labels", "said"), [(9, "1 label is another"), (1, "9 labels are others")])
+def test_the_labels_that_are_missed_are_counted(labels: int, said: str) -> None:
+    """Not those beside the most frequent one: the answer given may be the rare one."""
+    assert judge(CLASSES, ["a"] * (10 - labels) + ["b"] * labels, ["b"] * 10).detail.endswith(f"where {said})")
+
+
 @pytest.mark.parametrize("case", FINE)
 def test_answers_that_differ_pass(case: str) -> None:
     assert judge(*FINE[case]).status == "passed"
