@@ -82,15 +82,15 @@ def test_a_run_that_cannot_be_used(
 
 
 def test_exports_that_make_no_sense(command, tiny_run: Callable[..., Path], tmp_path: Path) -> None:
-    run = tiny_run()
+    run, other = tiny_run(), tiny_run(seed=1)
     done = command("export", run, "--format", "merged", "--output", "out")
     assert done.returncode == 0, done.stderr
     for words, expected in {
         ("export", "out", "--format", "onnx", "--output", "two"): "this is an export",
         ("export", run, "--format", "gguf", "--output", "two"): "gguf",
         ("export", run, "--format", "merged", "--output", "two", "--weights", "1"): "there is one",
-        ("export", run, run, "--format", "merged", "--output", "two", "--weights", "a,b"): "no list of numbers",
-        ("export", run, run, "--format", "merged", "--output", "two", "--weights", "1,1,1"): "3 weights for 2 runs",
+        ("export", run, other, "--format", "merged", "--output", "two", "--weights", "a,b"): "no list of numbers",
+        ("export", run, other, "--format", "merged", "--output", "two", "--weights", "1,1,1"): "3 weights for 2 runs",
         ("export", run, "out", "--format", "merged", "--output", "two"): "this is an export",
         ("export", run, "--format", "merged", "--output", "out"): "not empty",
     }.items():

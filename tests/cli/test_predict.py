@@ -141,7 +141,7 @@ def test_a_bad_row_ends_the_object_after_the_answers_before_it(command, run: Pat
         (["predict", "{run}", "--input", "{file}", "--format", "xlsx"], "text\na\n", ["xlsx"]),
         (["predict", "{run}", "--input", "nothing.csv"], "", ["no such file"]),
         (["predict", "{run}", "--input", "{folder}/fiel.csv"], "", ["no such file", "Did you mean `file.csv`?"]),
-        (["explain", "{run}", ""], "", ["row 1", "Fill these rows"]),
+        (["explain", "{run}", ""], "", ["the text is empty", "Give it behind the run"]),
         (["predict", "{run}", "a", "--input", "{file}"], "text\na\n", ["both"]),
         (["predict", "{run}", "a", "--output", "out.txt"], "", ["ending"]),
         (["predict", "{run}x", "a"], "", ["no such folder"]),

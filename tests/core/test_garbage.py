@@ -30,4 +30,5 @@ def test_a_program_that_has_torch_keeps_its_collector() -> None:
     frozen, usual = gc.get_freeze_count(), gc.get_threshold()
     with looked_for_seldom():
         look_as_usual()
-        assert (gc.get_freeze_count(), gc.get_threshold()) == (frozen, usual)
+        assert gc.get_freeze_count() <= frozen  # what earlier tests froze may go at any time
+        assert gc.get_threshold() == usual
