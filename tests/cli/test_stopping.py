@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its signals can
 
 WHILE_IMPORTED = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 class Finder:
     def find_spec(self, name, path=None, target=None):
         if name == "peftlab.cli.app":
@@ -24,6 +25,16 @@ sys.meta_path.insert(0, Finder())
 from peftlab.__main__ import main
 main()
 """
+
+
+@pytest.fixture(autouse=True)
+def usual_handlers() -> Iterator[None]:
+    """Ray's handlers stay where it was begun; what is started in the background ignores some signals."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_while_the_program_is_imported() -> None:
@@ -35,22 +46,19 @@ def test_while_the_program_is_imported() -> None:
 def test_while_a_file_is_written(
     number: signal.Signals, command, tiny_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, usual = tiny_run(), signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-    before = signal.signal(number, usual)  # Ray's handlers stay where it was begun; under nohup some are ignored
-    try:
-        monkeypatch.setattr("peftlab.core.files.os.fsync", lambda _: os.kill(os.getpid(), number))
-        stopped = command("report", run, "--output", tmp_path / "report.html")
-        assert (stopped.returncode, stopped.stderr) == (1, "Stopped.\n")
-        assert list(tmp_path.iterdir()) == []
-        assert signal.getsignal(number) is usual
-    finally:
-        signal.signal(number, before)
+    run, before = tiny_run(), signal.getsignal(number)
+    monkeypatch.setattr("peftlab.core.files.os.fsync", lambda _: os.kill(os.getpid(), number))
+    stopped = command("report", run, "--output", tmp_path / "report.html")
+    assert (stopped.returncode, stopped.stderr) == (1, "Stopped.\n")
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(number) is before
 
 
 def test_a_forked_child_ends_by_the_signal_itself() -> None:
     program = """
 import os, signal, time
 from peftlab.cli.stopping import ended_in_good_order
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
 with ended_in_good_order():
     child = os.fork()
     if not child:
