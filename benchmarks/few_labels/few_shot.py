@@ -36,6 +36,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         },
         "method": {"type": "lora"},
         "training": {"max_steps": 60, "batch_size": 24, "learning_rate": 1e-3},
+        "with_16": ({"temperature": 0.05}, {"learning_rate": 5e-4}),
     },
     "banking77": {
         "text": "text",
@@ -45,6 +46,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "class_texts": "names",
         "method": {"type": "full"},
         "training": {"max_steps": 60, "batch_size": 32, "learning_rate": 2e-5},
+        "with_16": ({}, {}),
     },
 }
 CELLS = tuple(f"{name}-{labels}{arm}" for name in SETTINGS for labels in (8, 16) for arm in ("", "-frozen"))
@@ -56,7 +58,8 @@ def recipe_of(data: Path, cell: str, seed: int) -> peftlab.Recipe:
     """The recipe of one run."""
     name, labels, *frozen = cell.split("-")
     own = SETTINGS[name]
-    training = {**own["training"], "max_steps": 0} if frozen else own["training"]
+    task, rate = own["with_16"] if labels == "16" else ({}, {})
+    training = {**own["training"], **rate, **({"max_steps": 0} if frozen else {})}
     train, test = (str(data / name / file) for file in own["files"])
     return peftlab.Recipe.from_dict(
         {
@@ -70,6 +73,7 @@ def recipe_of(data: Path, cell: str, seed: int) -> peftlab.Recipe:
                 "label": own["label"],
                 "max_length": 64,
                 "class_texts": own["class_texts"],
+                **task,
             },
             "data": {
                 "source": {"train": train, "test": test},
