@@ -6,6 +6,7 @@ It is here and not in ``run/``, because a recipe's base may be a run: what prepa
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -341,3 +342,15 @@ def fingerprint_of(place: Path | str, *, revision: str | None) -> str | None:
         return fingerprint_weights(run.artifact)
     # Merged weights may differ in their last bits from machine to machine.
     return hashlib.sha256(f"{run.weights_sha256} {run.record.base_fingerprint}".encode()).hexdigest()
+
+
+def refuse_twice(runs: Sequence[SavedRun], *, hint: str = "Name each run once.") -> None:
+    """Refuse runs of which one is named twice.
+
+    Raises:
+        UserError: With the second one.
+    """
+    places = [run.folder.resolve() for run in runs]
+    for at, place in enumerate(places):
+        if place in places[:at]:
+            raise UserError("this run is named twice", where=str(runs[at].folder), hint=hint)

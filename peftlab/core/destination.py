@@ -117,7 +117,7 @@ def check_writable(folder: Path, *, where: str, name: str = "", hint: str = "Cho
     try:
         descriptor, partial = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=PARTIAL)
         os.close(descriptor)
-        Path(partial).unlink(missing_ok=True)  # another process may have taken it for a killed one's
+        Path(partial).unlink()
     except OSError as error:
         raise UserError(f"nothing can be written in {folder}: {error.strerror}", where=where, hint=hint) from None
 

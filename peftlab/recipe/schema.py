@@ -275,8 +275,9 @@ def assign(document: Document, values_by_key: Mapping[str, Any], places_by_key: 
             gone = [key for key in old if key in target and f"{section}.{key}" not in values_by_key]
             # The recipe of a run says of every key what it is, also that it is not set.
             said = {key: lost for key in gone if (lost := target.pop(key)) is not None}
-            written = {key: as_written(lost) if isinstance(lost, bool) else lost for key, lost in said.items()}
-            shown = ", ".join(f"{section}.{key}: {lost}" for key, lost in written.items())
+            shown = ", ".join(
+                f"{section}.{key}: {as_written(lost) if isinstance(lost, bool) else lost}" for key, lost in said.items()
+            )
             # Suites and searches change types by design, for many runs at once; a person who does it is told.
             if said and (not starts_anew or places_by_key[dotted] == "--set"):
                 notes.append(f"{dotted} is another one now, so what was said of the old one is left out: {shown}")

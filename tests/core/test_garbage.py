@@ -6,10 +6,14 @@ import gc
 import subprocess
 import sys
 
+import pytest
+
 from peftlab.core.garbage import look_as_usual, looked_for_seldom
 
 FIRST = """
 import gc
+import pytest
+
 from peftlab.core.garbage import look_as_usual, looked_for_seldom
 usual = gc.get_threshold()
 with looked_for_seldom():
@@ -30,5 +34,5 @@ def test_a_program_that_has_torch_keeps_its_collector() -> None:
     frozen, usual = gc.get_freeze_count(), gc.get_threshold()
     with looked_for_seldom():
         look_as_usual()
-        assert gc.get_freeze_count() <= frozen  # what earlier tests froze may go at any time
+        assert gc.get_freeze_count() == pytest.approx(frozen, abs=100)  # what earlier tests froze may go at any time
         assert gc.get_threshold() == usual

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peftlab.artifact.same_question import check_same_question
-from peftlab.artifact.saved_run import SavedRun
+from peftlab.artifact.saved_run import SavedRun, refuse_twice
 from peftlab.core.errors import DataError, UnsupportedError, UserError
 from peftlab.core.reporter import ProgressCallback
 from peftlab.core.splits import Split
@@ -25,10 +25,7 @@ def open_members(folders: Sequence[Path]) -> list[SavedRun]:
     runs = [SavedRun.open(folder) for folder in folders]
     if len(runs) < 2:
         raise UserError("two runs or more are needed", where=str(folders[0]) if folders else None)
-    places = [run.folder.resolve() for run in runs]
-    for at, place in enumerate(places):
-        if place in places[:at]:
-            raise UserError("this run is named twice", where=str(runs[at].folder), hint="Name each run once.")
+    refuse_twice(runs)
     first = runs[0]
     if not first.recipe.task.pools_answers:
         raise UnsupportedError(

@@ -12,7 +12,7 @@ import torch
 
 from peftlab.artifact.compose import check_combinable, compose
 from peftlab.artifact.saved_export import ComposedPart, ExportDescription, ExportFormat
-from peftlab.artifact.saved_run import SavedRun
+from peftlab.artifact.saved_run import SavedRun, refuse_twice
 from peftlab.core.errors import UserError
 from peftlab.core.reporter import Reporter
 from peftlab.inference.export.check import collect_answers
@@ -68,10 +68,7 @@ def export_composition(
     output = Path(output)
     check_output(output, runs)
     saved = [SavedRun.open(run) for run in runs]
-    for at, run in enumerate(saved):
-        if run.folder.resolve() in [other.folder.resolve() for other in saved[:at]]:
-            hint = "Name each run once; --weights says how much each counts."
-            raise UserError("this run is named twice", where=str(run.folder), hint=hint)
+    refuse_twice(saved, hint="Name each run once; --weights says how much each counts.")
     for run in saved if kind != "merged" else ():  # which methods can be combined, compose says better
         check_path(run, kind)
     weights = composition.weights or tuple(1 / len(runs) for _ in runs)
