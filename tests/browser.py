@@ -42,11 +42,12 @@ class Page:
         self.errors: list[str] = []
         self.requests: list[tuple[str, str]] = []
         """The page that asked, and the address that it asked for."""
-        self._loaded = False
+        self._loaded: set[str] = set()
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._call(f"{domain}.enable")
+        self._call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def open(
         self, path: Path, *, width: int, height: int = 900, phone: bool = False, dark: bool = False, fragment: str = ""
@@ -98,7 +99,11 @@ class Page:
                        text=text if kind == "keyDown" else "")  # fmt: skip
 
     def type(self, text: str) -> None:
-        """Type a text where the focus is."""
+        """Type a text where the focus is.
+
+        A page puts the focus on its own with its first picture, which may come after it has loaded.
+        """
+        self.wait_for("document.hasFocus() && document.activeElement.matches('input, textarea')")
         self._call("Input.insertText", text=text)
 
     def wait_for(self, expression: str, seconds: float = 60) -> None:
@@ -108,14 +113,16 @@ class Page:
             with contextlib.suppress(AssertionError):
                 if self.evaluate(f"document.readyState === 'complete' && ({expression})"):
                     return
-            assert time.monotonic() < deadline, f"not within {seconds} s: {expression}"
+            if time.monotonic() >= deadline:
+                seen = self.evaluate("[location.href, document.activeElement?.id, document.body?.innerText]")
+                raise AssertionError(f"not within {seconds} s: {expression}\nThe page: {seen}")
             time.sleep(0.05)
 
     def _load(self, url: str) -> None:
-        self._loaded = False
-        self._call("Page.navigate", url=url)
+        # By its own number: an earlier page may load again meanwhile.
+        number = self._call("Page.navigate", url=url)["loaderId"]
         deadline = time.monotonic() + 60
-        while not self._loaded:
+        while number not in self._loaded:
             assert time.monotonic() < deadline, "the page did not load within a minute"
             self._take()
 
@@ -152,8 +159,8 @@ class Page:
         return message
 
     def _note(self, method: str, values: dict[str, Any]) -> None:
-        if method == "Page.loadEventFired":
-            self._loaded = True
+        if method == "Page.lifecycleEvent" and values["name"] == "load":
+            self._loaded.add(values["loaderId"])
         elif method == "Runtime.exceptionThrown":
             self.errors.append(json.dumps(values["exceptionDetails"]))
         elif method == "Runtime.consoleAPICalled" and values["type"] in ("error", "warning", "assert"):

@@ -470,7 +470,7 @@ def test_markup_in_entries_messages_and_names_runs_nothing_in_a_browser(
     with serve(application.open_app(place, Hosting(f"sqlite:///{tmp_path / 'd.db'}"))) as address:
         tab.forget()
         tab.visit(f"{address}/", **PHONE)
-        assert tab.evaluate("document.activeElement.id") == "text"
+        tab.wait_for("document.activeElement.id === 'text'")
         ask("hello number 7 of the parcel", 2)
         ask(f"i want to talk to a person {MARKUP}", 4)
         tab.look("chat")
