@@ -46,7 +46,7 @@ def _talk(run: Path, **settings: Any) -> None:
     from peftlab.core.errors import UserError
     from peftlab.inference.chat import ChatSession
 
-    session = ChatSession(run, **settings)
+    session = ChatSession(run, report=tell, **settings)
     print(f"{session.description} Type /help for what can be done.", file=sys.stderr)
     for line in _lines():
         word, _, rest = line.partition(" ")

@@ -11,6 +11,7 @@ import torch
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.devices import choose_device
 from peftlab.core.errors import UserError
+from peftlab.core.reporter import ProgressCallback
 from peftlab.inference.free_memory import free_memory
 from peftlab.inference.generate import generating_task
 from peftlab.inference.load_tuned import load_run, load_untuned
@@ -32,6 +33,7 @@ class ChatSession:
         seed: Of sampling.
         offline: Allow no network.
         device: Where it computes; None: CUDA where it is there.
+        report: Is told of downloads, and of settings that count in training alone.
 
     Raises:
         UserError: There is no such run, or it is none that one can talk to.
@@ -46,7 +48,9 @@ class ChatSession:
         seed: int = 0,
         offline: bool = False,
         device: torch.device | None = None,
+        report: ProgressCallback | None = None,
     ) -> None:
+        self._report = report
         self._device = device or choose_device()
         self._first = SavedRun.open(run)
         self._renderer = generating_task(self._first).renderer(self._first.tokenizer)
@@ -133,10 +137,9 @@ class ChatSession:
     def _model(self) -> TunedModel:
         name = self._name
         if name not in self._models:
-            load = load_untuned if name == BASE else load_run
             run = self._first if name in (TUNED, BASE) else self._other(Path(name))
             try:
-                found = load(run, offline=self._offline, device=self._device)
+                found = self._load(run)
             except Exception as error:
                 if not self._models or not is_out_of_memory(error):
                     raise
@@ -144,9 +147,14 @@ class ChatSession:
             if found is None:  # beside those that have answered there is no room for it; outside, the error is gone
                 self._models.clear()
                 free_memory()
-                found = load(run, offline=self._offline, device=self._device)
+                found = self._load(run)
             self._models[name] = found
         return self._models[name]
+
+    def _load(self, run: SavedRun) -> TunedModel:
+        if self._name == BASE:
+            return load_untuned(run, offline=self._offline, device=self._device)
+        return load_run(run, offline=self._offline, device=self._device, report=self._report)
 
     def _other(self, folder: Path) -> SavedRun:
         other = SavedRun.open(folder)

@@ -19,6 +19,7 @@ from peftlab.inference.onnx_logits import onnx_logits
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.training.evaluation import TorchInference
 from peftlab.training.launch import refuse_several_processes
+from peftlab.training.offload import Offload
 
 
 def load_tuned(
@@ -67,7 +68,7 @@ def load_run(
         run: The run, or its folder.
         offline: Allow no network.
         device: Where it computes; None: CUDA where it is there.
-        report: Is told of downloads.
+        report: Is told of downloads, and of settings that count in training alone.
         dequantize: Turn the weights of a quantised base into plain ones before the adapter is put on them.
 
     Raises:
@@ -77,8 +78,18 @@ def load_run(
     if not isinstance(run, SavedRun):
         run = SavedRun.open(run)
     device = device or choose_device()
+    if report is not None and (note := _about_offloading(run.recipe.model.offload, device)):
+        report(note)
     model = run.load_model(offline=offline, device=device, dequantize=dequantize, report=report)
     return _ready(run, model, device, virtual_tokens=run.recipe.method.extra_positions())
+
+
+def _about_offloading(offload: Offload | None, device: torch.device) -> str:
+    """Nothing where the base lies as the recipe has it; on the CPU, `cpu` is where it lies anyway."""
+    if offload is None or offload == device.type:
+        return ""
+    whose = "the GPU's memory" if device.type == "cuda" else "memory"
+    return f"model.offload: {offload} counts in training alone: to answer, the whole base is held in {whose}"
 
 
 def load_untuned(run: SavedRun, *, offline: bool = False, device: torch.device | None = None) -> TunedModel:

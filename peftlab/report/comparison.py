@@ -125,6 +125,11 @@ class Comparison:
         return any(np.isfinite(own).any() for method, own in adjusted if len(method.scores) == 1)
 
     @property
+    def single_intervals(self) -> int:
+        """How many of these have an interval, which is over the test examples alone."""
+        return sum(len(method.scores) == 1 and method.interval.low is not None for method in self.methods)
+
+    @property
     def all_tested(self) -> bool:
         """Whether a test compares all the methods that have letters with each other."""
         lettered = [at for at, method in enumerate(self.methods) if method.letters]
@@ -245,8 +250,7 @@ def _comparison(
     differing = {frozenset((order[a], order[b])) for a, b in np.argwhere(np.triu(pairs.adjusted < LEVEL, 1))}
     grouping = group_indistinguishable(order, differing)
     for at, method in enumerate(methods):
-        compared = len(methods) == 1 or bool(np.isfinite(pairs.adjusted[at]).any())
-        method.letters = grouping.letters[method.name] if compared else ""
+        method.letters = grouping.letters[method.name] if np.isfinite(pairs.adjusted[at]).any() else ""
     rows = methods[0].entries[0].rows if methods else {}
     return Comparison(key, methods, table, pairs, [list(group) for group in grouping.groups], rows=rows)
 

@@ -65,19 +65,28 @@ def ranking_table(comparison: Comparison, published: dict[str, Published]) -> Ta
             row.append(published_text(method, published.get(method.cell), metric))
         rows.append(row)
     note = (
-        f"Sorted by mean {metric} on the {comparison.key.split} split. Methods that share a letter cannot be told "
-        f"apart{'' if comparison.all_tested else ', unless no test compares them'}. {_about_single_seeds(comparison)}"
+        f"Sorted by mean {metric} on the {comparison.key.split} split. {_about_letters(comparison)}"
+        f"{_about_single_seeds(comparison)}"
         "Costs are means over the seeds, peak memory is the greatest of them; training is the training phase alone."
     )
     words = frozenset({3, len(columns)} if with_published else {3})
     return Table("Methods", columns + ["published"] * with_published, rows, note, words)
 
 
-def _about_single_seeds(comparison: Comparison) -> str:
-    if not comparison.single:
+def _about_letters(comparison: Comparison) -> str:
+    if not any(method.letters for method in comparison.methods):
         return ""
-    text = "The interval of a method with one seed (drawn with gaps) is over the test examples alone. "
-    return text if comparison.singles_tested else f"{text}No test compares such methods here, so they get no letter. "
+    unless = "" if comparison.all_tested else ", unless no test compares them"
+    return f"Methods that share a letter cannot be told apart{unless}. "
+
+
+def _about_single_seeds(comparison: Comparison) -> str:
+    text = ""
+    if comparison.single_intervals:
+        text = "The interval of a method with one seed (drawn with gaps) is over the test examples alone. "
+    if comparison.single and not comparison.singles_tested and len(comparison.methods) > 1:
+        text += "No test compares such methods here, so they get no letter. "
+    return text
 
 
 def _shares(method: MethodResult) -> str:

@@ -21,6 +21,7 @@ from peftlab.report.suites import SUITE_NAME, SuiteInfo, read_suite, suite_folde
 
 MISSING = "not_run"
 """The status of a planned run that has left no record."""
+UNREADABLE = "unreadable"
 
 
 @dataclass
@@ -65,6 +66,20 @@ def read_folders(directories: Sequence[Path], *, base: Path | None = None) -> Fo
         )
     found.entries.sort(key=lambda entry: _place_in_plan(entry, found))
     return found
+
+
+def run_statuses(suite: SuiteInfo, found: Found) -> dict[tuple[str, int], str]:
+    """The status of each run of a suite that has left something, by cell and seed."""
+    statuses: dict[tuple[str, int], str] = {}
+    for path in found.unreadable:
+        cell, _, seed = path.name.rpartition("--seed")
+        if path.parent.parent == suite.folder and seed.isdigit():
+            is_unfinished_run = path.is_dir() and not (path / RECORD_NAME).exists()
+            statuses[cell, int(seed)] = "not finished" if is_unfinished_run else UNREADABLE
+    for entry in found.entries:
+        if entry.suite == suite.folder:
+            statuses[entry.name, entry.seed] = entry.status
+    return statuses
 
 
 def _place_in_plan(entry: Entry, found: Found) -> int:

@@ -14,14 +14,14 @@ from peftlab.report.collapse import collapse_notices
 from peftlab.report.comparison import Comparison
 from peftlab.report.entry import Entry, Excluded
 from peftlab.report.evidence import Basis
-from peftlab.report.find_runs import Found
+from peftlab.report.find_runs import MISSING, Found, run_statuses
 from peftlab.report.shifts import Shift
 from peftlab.report.suites import SuiteInfo
 
 LEFT_OUT = (
-    "Their intervals are over the test examples alone. They leave out what another seed would change, and what newer "
-    "libraries or another machine would: of 36 published runs that were made again half a year later, with the same "
-    "seed, such intervals held 30."
+    "over the test examples alone: what another seed would change is left out, and what newer libraries or another "
+    "machine would. Of 36 published runs that were made again half a year later, with the same seed, such intervals "
+    "held 30."
 )
 """Counted by ``benchmarks/statistics/reruns.py``."""
 RARE = (
@@ -88,13 +88,13 @@ def _suite_notices(suite: SuiteInfo, found: Found) -> list[Notice]:
             )
         )
     done = {(entry.name, entry.seed) for entry in found.entries if entry.suite == suite.folder and entry.has_scores}
-    missing = [run for run in suite.planned if run not in done]
+    missing, statuses = [run for run in suite.planned if run not in done], run_statuses(suite, found)
     if missing and suite.folder in found.whole:
         planned = plural(len(suite.planned), "planned run")
         have = "has" if len(missing) == 1 else "have"
-        notices.append(
-            Notice(f"{len(missing)} of {planned} of the suite {suite.name} {have} no result; see the statuses below.")
-        )
+        counts = Counter(statuses.get(run, MISSING).replace("_", " ") for run in missing)
+        why = wording.listing([f"{count} {status}" for status, count in counts.items()])
+        notices.append(Notice(f"{len(missing)} of {planned} of the suite {suite.name} {have} no result: {why}."))
     if suite.resamples_train:
         text = (
             f"Each seed of the suite {suite.name} drew its own training rows: intervals hold for other draws too, and "
@@ -212,15 +212,22 @@ def _about_rare_classes(comparison: Comparison) -> list[str]:
 
 def _about_one_seed(comparison: Comparison) -> str:
     """What one seed leaves open, and what the tests take for granted instead."""
-    all_of_them = len(comparison.single) == len(comparison.methods)
+    all_of_them = 1 < len(comparison.single) == len(comparison.methods)
     which = "One seed a method" if all_of_them else f"One seed of {wording.listing(comparison.single)}"
-    if not comparison.singles_tested:
-        return f"{which}: no test compares such methods, so they are in no group. {LEFT_OUT}"
-    return (
-        f"{which}: nothing says how far its results would lie from those of another seed. The tests take it that seeds "
-        f"lie about a point apart (standard deviation), which is not known well, so that only large differences are "
-        f"found; where seeds lie farther apart, as when training collapses, the tests err. {LEFT_OUT}"
-    )
+    if comparison.singles_tested:
+        left_open = (
+            "nothing says how far its results would lie from those of another seed. The tests take it that seeds lie "
+            "about a point apart (standard deviation), which is not known well, so that only large differences are "
+            "found; where seeds lie farther apart, as when training collapses, the tests err."
+        )
+    elif len(comparison.methods) > 1:
+        left_open = "no test compares such methods, so they get no letter."
+    else:
+        left_open = "nothing says how far another seed's result would lie from this one."
+    if not comparison.single_intervals:
+        return f"{which}: {left_open}"
+    intervals = "Its interval is" if comparison.single_intervals == 1 else "Their intervals are"
+    return f"{which}: {left_open} {intervals} {LEFT_OUT}"
 
 
 def _shift_notice(shift: Shift) -> Notice:
@@ -252,7 +259,7 @@ def _environment_notices(entries: Sequence[Entry]) -> list[str]:
     keys = {key for entry in entries for key in entry.environment} - {*MACHINE, "commit", "uncommitted_changes"}
     differing = [key for key in sorted(keys) if len({entry.environment.get(key) for entry in entries}) > 1]
     if differing:
-        texts.append(f"Runs differ in {wording.listing(differing)}; see the environment below.")
+        texts.append(f"Runs differ in {wording.listing(differing)}, by the environments in their records.")
     return texts
 
 

@@ -11,27 +11,17 @@ from peftlab.report import wording
 from peftlab.report.budget import budget_curve
 from peftlab.report.comparison import LEVEL, Comparison, MethodResult
 from peftlab.report.entry import Entry, Excluded
-from peftlab.report.find_runs import MISSING, Found
+from peftlab.report.find_runs import MISSING, Found, run_statuses
 from peftlab.report.suites import SuiteInfo, TuningResult
 from peftlab.report.table import Cell, Marked, Table
 
 MOST_ENVIRONMENTS = 4
-UNREADABLE = "unreadable"
 KINDS = {"passed": "good", "failed": "bad", "success": "good"}
 
 
 def status_table(suite: SuiteInfo, found: Found) -> Table:
     """The status of every run that a suite wants; where the report is of some of its runs alone, of these."""
-    statuses: dict[tuple[str, int], str] = {}
-    for path in found.unreadable:
-        cell, _, seed = path.name.rpartition("--seed")
-        if path.parent.parent == suite.folder and seed.isdigit():
-            statuses[cell, int(seed)] = (
-                "not finished" if path.is_dir() and not (path / "record.json").exists() else UNREADABLE
-            )
-    for entry in found.entries:
-        if entry.suite == suite.folder:
-            statuses[entry.name, entry.seed] = entry.status
+    statuses = run_statuses(suite, found)
     wanted = dict.fromkeys([*(suite.planned if suite.folder in found.whole else ()), *statuses])
     seeds = sorted({seed for _, seed in wanted})
     rows: list[list[Cell]] = []

@@ -26,6 +26,7 @@ from peftlab.artifact.saved_export import Saved, open_saved
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.capabilities import GeneratesText
 from peftlab.core.errors import UserError
+from peftlab.core.reporter import ProgressCallback
 from peftlab.core.splits import Example
 from peftlab.core.task import Prediction
 from peftlab.inference.generate import GeneratedText, GenerationOptions
@@ -177,17 +178,23 @@ class Host:
         offline: Allow no network.
         threads: Of the CPU for a batch that is computed beside others; None: all.
         device: Where models compute; None: CUDA where it is there.
+        report: Is told of downloads, and of settings that count in training alone.
     """
 
     def __init__(
-        self, *, offline: bool = False, threads: int | None = None, device: torch.device | None = None
+        self,
+        *,
+        offline: bool = False,
+        threads: int | None = None,
+        device: torch.device | None = None,
+        report: ProgressCallback | None = None,
     ) -> None:
         self._all_threads = torch.get_num_threads()
         self._threads = threads or self._all_threads
         self.models: dict[str, Hosted] = {}
         self._groups: dict[Any, AdapterGroup] = {}
         self._pool = TensorPool()
-        self._offline, self._device = offline, device
+        self._offline, self._device, self._report = offline, device, report
         self._base: Recipe | None = None
         self._written: dict[str, _Written] = {}
         self._lock = threading.Lock()
@@ -296,7 +303,7 @@ class Host:
             )
 
     def _load(self, name: str, saved: Saved) -> Hosted:
-        tuned = load_tuned(saved, offline=self._offline, device=self._device)
+        tuned = load_tuned(saved, offline=self._offline, device=self._device, report=self._report)
         check_answers(tuned)
         if tuned.model is not None:  # one that others join later shares its base with the others already
             self._pool.share(tuned.model)

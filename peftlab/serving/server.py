@@ -43,7 +43,7 @@ def serve(
     bound = bind(address, port)
     try:
         threads = max(1, torch.get_num_threads() // config.batching.workers)
-        host = Host(offline=offline, threads=threads, device=device)
+        host = Host(offline=offline, threads=threads, device=device, report=reporter.say)
         for name, folder in runs.items():
             reporter.say(f"loading {folder} as {name}")
             host.add(name, folder)

@@ -133,9 +133,18 @@ def test_failed_runs_alone_make_a_page_of_statuses(tmp_path: Path) -> None:
 
 def test_a_single_run_has_a_page(tmp_path: Path) -> None:
     write_run(tmp_path / "a", LORA, 0, FakeData(50))
-    text = Text(render_html(build_report([tmp_path]))).text
+    report = build_report([tmp_path])
+    text = Text(render_html(report)).text
     assert "There is no other method to compare it with" in text
     assert "Learning curves: validation" in text
+    # Nothing is compared, so there are no letters, and nothing speaks of any.
+    (method,) = report_json(report)["methods"].values()
+    assert method["letters"] == next(csv.DictReader(io.StringIO(render_csv(report))))["groups"] == ""
+    assert "share a letter" not in render_markdown(report)
+    for told in (text, render_markdown(report), json.dumps(report_json(report), ensure_ascii=False)):
+        assert re.search(r"One seed of lora: nothing says how far another seed.s result would lie", told)
+        assert "Its interval is over the test examples alone" in told
+        assert not re.search(r"get no letter|no test compares|in no group", told, re.IGNORECASE)
 
 
 def test_runs_without_predictions_curves_or_measures_have_a_page(tmp_path: Path) -> None:

@@ -72,7 +72,8 @@ def test_statuses_are_listed_and_not_compared(tmp_path: Path) -> None:
     assert methods == {"full": [0, 1, 2], "lora": [0], "adalora": [1, 2]}
     assert reasons(report)["lora--seed1"] == "status out_of_memory: it needs 20 GB"
     assert "has not finished" in reasons(report)["lora--seed2"]
-    assert "3 of 9 planned runs of the suite tweet-sentiment have no result" in notices(report)
+    missing = "have no result: 1 out of memory, 1 not finished and 1 not run."
+    assert f"3 of 9 planned runs of the suite tweet-sentiment {missing}" in notices(report)
     rows = {str(row[0]): [str(cell) for cell in row[1:]] for row in status_table(report.suites[0], report.found).rows}
     assert rows == {
         "full": ["success"] * 3,
@@ -464,6 +465,8 @@ def test_odd_tuning_ends_no_report(tmp_path: Path, change: dict[str, Any]) -> No
 def test_one_run_is_told_in_the_singular(tmp_path: Path) -> None:
     folder = write_suite(tmp_path / "suite", [FULL, LORA], seeds=[0], examples=200)
     shutil.rmtree(folder / "cells" / "lora--seed0")
-    assert "1 of 2 planned runs of the suite tweet-sentiment has no result" in notices(build_report([folder]))
+    assert "1 of 2 planned runs of the suite tweet-sentiment has no result: 1 not run." in notices(
+        build_report([folder])
+    )
     alone = build_report([write_run(tmp_path / "alone", FULL, 0, DATA)])
     assert not alone.notices  # of one run there is no budget to be unequal

@@ -19,6 +19,7 @@ from peftlab.core.record import RunRecord
 from peftlab.core.tensors import model_tensors
 from peftlab.estimate.recipe import estimate_recipe
 from peftlab.estimate.target import Target
+from peftlab.inference.load_tuned import load_tuned
 from peftlab.preparation.check import check_model
 from peftlab.recipe.schema import build_recipe
 from peftlab.run.run import run_recipe
@@ -81,6 +82,11 @@ def test_disk_changes_nothing_but_the_memory(
     checked = check_model(recipe, document, offline=True)
     estimated = estimate_recipe(checked, Target("cpu", None), advise=False)
     assert estimated.categories["parameters"] == lean.memory.parameters_bytes
+    told: list[str] = []
+    load_tuned(tmp_path / "plain", device=torch.device("cpu"), report=told.append)
+    assert not told
+    load_tuned(tmp_path / "lean", device=torch.device("cpu"), report=told.append)
+    assert told == ["model.offload: disk counts in training alone: to answer, the whole base is held in memory"]
 
 
 def test_estimates_know_of_the_layer_that_comes_ahead(tiny_gpt2: Path, reviews: Path) -> None:
