@@ -58,6 +58,7 @@ def _summary(found: Any) -> str:
         interval = found.intervals[name]
         between = f"   95 % interval {interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
         lines.append(f"  {name:<20} {value:.4f}{between}")
+    lines += [f"  Note: {note}" for note in found.notes]
     if found.expected_calibration_error is not None:
         lines.append(
             f"  calibration error    {found.expected_calibration_error:.4f} at temperature {found.temperature:.3f}"

@@ -184,9 +184,10 @@ def next_commands(result: Any) -> list[str]:
 
 
 def _data_lines(record: Any) -> list[str]:
+    from peftlab.core.task import TASKS
     from peftlab.data.notices import describe_notes
 
-    return describe_notes(record.data.notes) if record.data else []
+    return describe_notes(record.data.notes, TASKS[record.recipe["task"]["type"]].compared_by) if record.data else []
 
 
 def _guards_line(record: Any) -> str:

@@ -111,6 +111,7 @@ def _memory_warning(checked: Any) -> str | None:
 
 
 def _show(path: Path, result: dict[str, Any]) -> None:
+    from peftlab.core.task import TASKS
     from peftlab.data.notices import describe_notes
 
     if not result["valid"]:
@@ -128,7 +129,7 @@ def _show(path: Path, result: dict[str, Any]) -> None:
     print(f"{path}: valid. {result['method']} on {result['model']}, {result['task']}; rows: {rows}{labels}")
     for warning in result.get("warnings", []):
         print(f"  warning: {warning}")
-    for line in describe_notes(result["notes"]):
+    for line in describe_notes(result["notes"], TASKS[result["task"]].compared_by):
         print(f"  {line}")
 
 

@@ -23,6 +23,8 @@ class TaskRows(ABC):
     labels_are_texts: ClassVar[bool] = False
     """Whether what is to be predicted is free text, of which several may be right for one text: then rows with equal
     texts are duplicates only where their labels are equal too, and such labels are no conflict."""
+    compared_by: ClassVar[str] = "text"
+    """What two rows have in common that ``compared_texts`` makes equal, in a word for people."""
     guess: ClassVar[Guesser] = staticmethod(no_guess)
     """What the task could learn from a table's columns, for ``peftlab init``; by default nothing."""
     takes_augmentation: ClassVar[bool] = False

@@ -63,17 +63,19 @@ _OF_SPLIT = {
     "rows_dropped_response_too_long": "{} rows of {split} were left out: their response does not fit into "
     "task.max_length",
 }
+_OF_EQUAL_ROWS = frozenset({"duplicates_removed", "conflicting_labels", "texts_in_two_splits"})
 _SILENT = frozenset(
     {"texts_at_max_length", "examples_packed", "steps", "passages_in_windows", "texts_in_windows", "windows_cut"}
 )
 """Counts for the record that take nothing away from anybody, as no note does that is not a count."""
 
 
-def describe_notes(notes: Mapping[str, Any]) -> list[str]:
+def describe_notes(notes: Mapping[str, Any], compared_by: str = "text") -> list[str]:
     """A sentence for everything in a record's notes on its data that happened at least once.
 
     Args:
         notes: Of :class:`peftlab.core.record.DataSummary`: counts, and for each split the counts of its encoding.
+        compared_by: What equal rows have in common, by the task.
     """
     lines: list[str] = []
     for name, value in notes.items():
@@ -82,8 +84,17 @@ def describe_notes(notes: Mapping[str, Any]) -> list[str]:
         elif name == "classes_with_one_row":
             lines.append(_one_row(value))
         elif _is_news(name, value):
-            lines.append(_line(_OF_DATA, name, value, ""))
+            lines.append(_by(compared_by, name, _line(_OF_DATA, name, value, "")))
     return lines
+
+
+def _by(compared_by: str, name: str, line: str) -> str:
+    """The sentence, in the word for what equal rows have in common, where it is of equal rows."""
+    if compared_by == "text" or not (name in _OF_EQUAL_ROWS or name.startswith("removed_from_")):
+        return line
+    # Of rows with an equal image the others may stay, with other texts.
+    line = line.replace("their text was there", "they were there").replace("its text was there", "it was there")
+    return line.replace("text", compared_by)
 
 
 def _is_news(name: str, count: Any) -> bool:

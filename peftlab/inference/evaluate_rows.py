@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
@@ -18,6 +19,7 @@ from peftlab.inference.prepared_rows import with_prepared
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.measurement.calibration import CalibrationMeter
 from peftlab.measurement.example_intervals import example_intervals
+from peftlab.statistics.rare_classes import rare_class_note
 from peftlab.training.evaluation import evaluate
 
 
@@ -35,6 +37,7 @@ class Evaluation(Config):
     intervals: dict[str, tuple[float, float] | None] = Field(
         description="95 % intervals over the examples; null for metrics that have no contribution per example."
     )
+    notes: tuple[str, ...] = Field(description="Where an interval is too narrow, and why.")
     temperature: float
     expected_calibration_error: float | None = Field(
         description="Of the calibrated scores; null where scores are no probabilities."
@@ -59,6 +62,7 @@ def evaluate_rows(tuned: TunedModel, stream: RowStream, reporter: Reporter, *, o
         scores = _score_chunks(tuned, stream, reporter, kept)
     else:
         scores = _score_table(tuned, stream, reporter, kept, offline=offline)
+    intervals = example_intervals(scores, kept.labels, kept.predictions)
     return Evaluation(
         run=tuned.name,
         data=stream.name,
@@ -66,10 +70,20 @@ def evaluate_rows(tuned: TunedModel, stream: RowStream, reporter: Reporter, *, o
         examples=len(kept.labels),
         truncated=kept.truncated,
         scores=scores,
-        intervals=example_intervals(scores, kept.labels, kept.predictions),
+        intervals=intervals,
+        notes=tuple(_about_rare_classes(intervals, kept.labels, stream.name)),
         temperature=tuned.temperature,
         expected_calibration_error=kept.meter.compute(),
     )
+
+
+def _about_rare_classes(
+    intervals: Mapping[str, tuple[float, float] | None], labels: Sequence[Any], where: str
+) -> Iterator[str]:
+    """Of the metrics that have an interval, and so one class an example."""
+    for metric, interval in intervals.items():
+        if interval is not None and all(isinstance(label, str) for label in labels):
+            yield from filter(None, [rare_class_note(metric, Counter(labels), where)])
 
 
 class _Kept:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from peftlab.core.amounts import plural
-from peftlab.core.metric import METRICS
 from peftlab.report import wording
 from peftlab.report.budget import doubts
 from peftlab.report.collapse import collapse_notices
@@ -17,6 +16,7 @@ from peftlab.report.evidence import Basis
 from peftlab.report.find_runs import MISSING, Found, run_statuses
 from peftlab.report.shifts import Shift
 from peftlab.report.suites import SuiteInfo
+from peftlab.statistics.rare_classes import rare_class_note
 
 LEFT_OUT = (
     "over the test examples alone: what another seed would change is left out, and what newer libraries or another "
@@ -24,12 +24,6 @@ LEFT_OUT = (
     "held 30."
 )
 """Counted by ``benchmarks/statistics/reruns.py``."""
-RARE = (
-    "of simulated 95 % intervals, 90 % held with about 5 examples of the rarest of two or three classes, 66 to 80 % "
-    "with 2 or 3."
-)
-MANY_CLASSES = 10
-"""Of so many none counts enough to matter. Both counted by ``benchmarks/statistics/rare_classes.py``."""
 NOT_SEED_BY_SEED = "Seeds drew their own rows, and not all methods have the same: they are not compared seed by seed."
 NOTHING_TO_COMPARE = "There is nothing to compare: every run is left out, for the reasons below."
 MACHINE = ("device", "device.type", "device.name", "threads")
@@ -197,17 +191,12 @@ def _evidence_notices(comparison: Comparison) -> list[str]:
 
 def _about_rare_classes(comparison: Comparison) -> list[str]:
     """Where a class has so few examples that the metric's values an example do not tell how it varies."""
-    fewest, table = METRICS[comparison.metric].fewest_of_class, comparison.examples
-    if not fewest or table.truth is None or table.numeric or all(m.per_example is None for m in comparison.methods):
+    table = comparison.examples
+    if table.truth is None or table.numeric or all(m.per_example is None for m in comparison.methods):
         return []
-    counts = Counter(table.truth.tolist())
-    code, count = min(counts.items(), key=lambda item: item[1])
-    if count >= fewest or len(counts) >= MANY_CLASSES:
-        return []
-    return [
-        f"The class {table.values[code]} has {plural(count, 'example')} in the {comparison.key.split} split. With "
-        f"fewer than {fewest} of a class, intervals of {comparison.metric} are too narrow: {RARE}"
-    ]
+    counts = {table.values[code]: count for code, count in Counter(table.truth.tolist()).items()}
+    note = rare_class_note(comparison.metric, counts, f"the {comparison.key.split} split")
+    return [note] if note else []
 
 
 def _about_one_seed(comparison: Comparison) -> str:

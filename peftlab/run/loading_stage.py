@@ -38,7 +38,8 @@ def load(run: RunContext) -> tuple[Loader, WrappedModel]:
     findings.base_fingerprint = _identify_base(run.checked)
     findings.notes = {name: dict(split.notes) for name, split in loader.splits.items()}
     findings.notes |= {TEACHERS_NOTE: taught} if taught else {}
-    for line in describe_notes({**run.checked.data.summary.notes, **findings.notes}):
+    notes = {**run.checked.data.summary.notes, **findings.notes}
+    for line in describe_notes(notes, run.checked.recipe.task.compared_by):
         say(line)
     if wrapped.own_head:
         say(wrapped.own_head)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 class ImageClassification(Task):
     """Choose one class of an image, or any number of labels."""
 
+    compared_by: ClassVar[str] = "image"
     families: ClassVar[Collection[Family]] = frozenset({"image"})
     pools_answers: ClassVar[bool] = True
     peft_task_type: ClassVar[str] = ""  # peft's own types of tasks are of texts

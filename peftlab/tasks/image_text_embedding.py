@@ -34,6 +34,7 @@ CLIP_POSITIONS = 77
 class ImageTextEmbedding(Task):
     """Embed images and texts so that an image lies nearest to the text that describes it, by a model like CLIP."""
 
+    compared_by: ClassVar[str] = "image"
     families: ClassVar[Collection[Family]] = frozenset({"image_text"})
     peft_task_type: ClassVar[str] = ""  # peft's own types of tasks are of texts
     why_not_augmented: ClassVar[str] = "a changed copy would be a wrong answer to its own original in a batch"
@@ -85,13 +86,17 @@ class ImageTextEmbedding(Task):
         split = with_columns(split, (self.image,), lambda value: image_of(value, None))
         return without_blank_texts(split, (self.text,))
 
+    def told_apart_by(self) -> tuple[str, ...]:
+        """An image may have several texts."""
+        return (self.text,)
+
     def compared_texts(self, split: Split) -> list[Sequence[Any]]:
-        """Pairs are equal when text and image are; an image may have several texts, and a text several images.
+        """Rows are compared by their image, whatever its file is called: no image is in two splits.
 
         A text that stands alone is compared as it is.
         """
-        known = [contents_of(split, name) for name in self.text_columns() if name in split.columns]
-        return list(zip(*known, strict=True))
+        column = self.image if self.image in split.columns else self.text
+        return [(content,) for content in contents_of(split, column)]
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse lengths beyond the positions of the tower for texts."""

@@ -83,6 +83,12 @@ def test_evaluate_gives_intervals_and_calibration(command, run: Path, tmp_path: 
     assert found["temperature"] == calibration["temperature"]
     assert (calibration["not_fitted"] is None) == (calibration["temperature"] != 1)  # none from separable data
     assert 0 <= found["expected_calibration_error"] <= 1
+    assert found["notes"] == []
+    few, rare = tmp_path / "few.jsonl", ROWS[0][1]
+    rows = [*[row for row in ROWS if row[1] == rare][:4], *(row for row in ROWS if row[1] != rare)]
+    few.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows))
+    shown = command("evaluate", run, "--data", few).stdout
+    assert f"Note: The class {rare} has 4 examples in few.jsonl. With fewer than 10 of a class" in shown
 
 
 def test_calibration_helps_where_it_was_fitted(run: Path) -> None:

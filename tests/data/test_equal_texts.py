@@ -6,6 +6,7 @@ import pytest
 
 from peftlab.core.config import parse_yaml
 from peftlab.core.splits import Split
+from peftlab.core.task import TASKS
 from peftlab.data.notices import describe_notes
 from peftlab.preparation.load_data import load_data
 from peftlab.recipe.schema import build_recipe
@@ -192,3 +193,29 @@ def test_responses_to_one_prompt_are_not_each_compared_with_all_others():
     assert split.columns["responses"] == [texts[:60]]
     assert split.notes == {"rows_with_further_responses": 59, "rows_with_equal_responses": 20}
     assert len(compared) <= 200  # of each with each other one there would be 1,770 and more
+
+
+def test_an_image_with_several_texts_is_in_one_split_and_notes_speak_of_images(tmp_path):
+    """Copies of a file under another name are the same image."""
+    for at in range(12):
+        for copy in "ab":
+            (tmp_path / f"{at}{copy}.png").write_bytes(b"image %d" % at)
+    rows = [
+        {"image": f"{at}{copy}.png", "text": f"{said} {at}"}
+        for at in range(12)
+        for copy in "ab"
+        for said in ("a", "the")
+    ]
+    task = "{type: image_text_embedding}"
+    data = load(tmp_path, rows, task)
+    images = [{image.by_content(where=name) for image in split.columns["image"]} for name, split in data.splits.items()]
+    assert len(images) == 3
+    assert sum(map(len, images)) == len(set.union(*images)) == 12
+
+    def told(more: str = "") -> str:
+        return "\n".join(
+            describe_notes(load(tmp_path, rows, task, more).summary.notes, TASKS["image_text_embedding"].compared_by)
+        )
+
+    assert told() == "24 rows of train were left out, since they were there before"
+    assert "images are in two splits: what is measured on them is too good" in told(", deduplicate: false")
