@@ -32,13 +32,14 @@ def evaluate(
     with reporting() as reporter:
         from peftlab.data.streaming import stream_file
         from peftlab.inference.evaluate_rows import evaluate_rows
-        from peftlab.inference.files import options_in_hints, reading_config
+        from peftlab.inference.files import options_in_hints, reading_config, refuse_unread
         from peftlab.inference.load_tuned import load_tuned
 
         chosen = start_computing(device, threads, reporter.say)
         tuned = load_tuned(run, offline=offline, device=chosen, report=reporter.say)
         keep = tuned.task.source_columns()
         config = reading_config(tuned.recipe, file_format, encoding, read or [])
+        refuse_unread(data, config, file_format, read or [], has_numbers=bool(tuned.task.number_columns()))
         with options_in_hints():
             stream = stream_file(
                 data,

@@ -102,17 +102,20 @@ def _rows(
 ) -> RowStream:
     from peftlab.data.decoding import open_lines
     from peftlab.data.streaming import stream_file, stream_rows, stream_standard_input
-    from peftlab.inference.files import reading_config
+    from peftlab.inference.files import reading_config, refuse_options_without_file, refuse_unread
     from peftlab.inference.predict import input_columns, text_row
 
     keep, images = input_columns(tuned), tuned.task.image_columns()
     if texts:
+        refuse_options_without_file(file_format, encoding, settings)
         rows_of_texts = [text_row(text, tuned) for text in texts]
         return stream_rows("the arguments", rows_of_texts, keep=keep, total=len(texts), image_columns=images)
     if source is not None and source != "-":
         config = reading_config(tuned.recipe, file_format, encoding, settings)
+        refuse_unread(Path(source), config, file_format, settings, has_numbers=False)
         return stream_file(Path(source), config, keep=keep, image_columns=images)
     if file_format is None:
+        refuse_options_without_file(None, None, settings)
         lines = open_lines(sys.stdin.buffer, encoding, where="standard input")
         rows = (text_row(line, tuned) for line in lines if line.strip())
         return stream_rows("standard input", rows, keep=keep, image_columns=images)

@@ -18,6 +18,8 @@ from peftlab.core.amounts import plural
 from peftlab.core.seed import LARGEST_SEED
 
 if TYPE_CHECKING:
+    from peftlab.data.data_config import DataConfig
+    from peftlab.recipe.schema import Recipe
     from peftlab.selection.select import Selection
 
 
@@ -47,19 +49,25 @@ def select(
     """Choose the texts of a pool that should be given labels next."""
     with reporting() as reporter:
         from peftlab.artifact.saved_export import inputs_of_saved
-        from peftlab.inference.files import reading_config
+        from peftlab.inference.files import reading_config, refuse_unread
         from peftlab.inference.outputs import check_output, write_answers
         from peftlab.selection.select import build_strategy, select_rows
 
         chosen = build_strategy(strategy, settings or [])
         if output is not None:
             check_output(output, inputs=[pool, *inputs_of_saved(run)], force=force)
+
+        def reading(recipe: Recipe) -> DataConfig:
+            config = reading_config(recipe, file_format, encoding, read or [])
+            refuse_unread(pool, config, file_format, read or [], has_numbers=False)
+            return config
+
         found = select_rows(
             run,
             pool,
             chosen,
             count,
-            reading=lambda recipe: reading_config(recipe, file_format, encoding, read or []),
+            reading=reading,
             seed=seed,
             offline=offline,
             device=start_computing(device, threads, reporter.say),

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 
 from peftlab.core.errors import ConfigError
-from peftlab.data.data_config import DataConfig, SplitSources, TableFormat
+from peftlab.data.class_folders import class_folders, column_of
+from peftlab.data.data_config import READING_KEYS, DataConfig, SplitSources, TableFormat
+from peftlab.data.formats import format_of
+from peftlab.data.images import COLUMN as IMAGE_COLUMN
+from peftlab.data.saved_datasets import is_saved_dataset
 from peftlab.data.table import Table
+from peftlab.data.table_files import the_only_file
 
 _DELIMITED = frozenset[TableFormat]({"csv", "tsv"})
 READERS: Mapping[str, frozenset[TableFormat]] = {
@@ -41,12 +47,45 @@ def refuse_unread(config: DataConfig, tables: Iterable[Table], *, has_numbers: b
     if isinstance(config.source, SplitSources) and config.source.unlabeled is not None:
         return  # that file may be the one that is meant, and is read later
     formats = {each for table in tables for each in table.formats}
+    for key in READING_KEYS:
+        if getattr(config, key) != DataConfig.model_fields[key].default:
+            refuse_useless(key, formats, what="the source", where=f"data.{key}")
+
+
+def refuse_useless(key: str, formats: Collection[str], *, what: str, where: str) -> None:
+    """Refuse a key that says nothing of files of these formats.
+
+    Args:
+        key: One of those that say how a file is written.
+        formats: Of the files that are read; empty: there are none, but a data set that is saved or of the Hub.
+        what: Has these formats.
+        where: The key, as its user has written it.
+
+    Raises:
+        ConfigError: It has no effect.
+    """
     shown = ", ".join(sorted(formats)) or "a saved data set or one of the Hub"
-    for key, readers in READERS.items():
-        if getattr(config, key) != DataConfig.model_fields[key].default and formats.isdisjoint(readers):
-            raise ConfigError(
-                f"this says how files of the formats {', '.join(sorted(readers))} are written, and the source is "
-                f"{shown}: it has no effect",
-                where=f"data.{key}",
-                hint="Leave it out.",
-            )
+    if key == "format" and not formats:
+        said = "this is the format of a file"
+    elif key in READERS and READERS[key].isdisjoint(formats):
+        said = f"this says how files of the formats {', '.join(sorted(READERS[key]))} are written"
+    else:
+        return
+    raise ConfigError(f"{said}, and {what} is {shown}: it has no effect", where=where, hint="Leave it out.")
+
+
+def formats_of(path: Path, config: DataConfig) -> frozenset[str] | None:
+    """How a table's file is written; empty for a saved data set and for folders of images.
+
+    Returns:
+        None where that cannot be told of the folder.
+
+    Raises:
+        DataError: Nothing tells a file's format.
+    """
+    if not path.is_dir():
+        return frozenset({format_of(the_only_file(path), config)})
+    if is_saved_dataset(path):
+        return frozenset()
+    kinds = {column_of(classes) for classes in class_folders(path).values()}
+    return frozenset({"text"} if kinds != {IMAGE_COLUMN} else ()) if kinds else None

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from peftlab.core.config import Document, build_config, parse_yaml_value
 from peftlab.core.errors import ConfigError, DataError, did_you_mean
 from peftlab.data.data_config import READING_KEYS, DataConfig
 from peftlab.data.dialects import DELIMITERS
+from peftlab.data.used_keys import formats_of, refuse_useless
 from peftlab.recipe.schema import Recipe
 
+LEAVE = "Leave it out."
 _OPTIONS = "--format, --encoding, --read"
 _LIKE_TRAINING = ("quoting", "escape", "header", "column_names", "decimal")
 
@@ -40,6 +43,68 @@ def reading_config(recipe: Recipe, file_format: str | None, encoding: str, setti
         values["delimiter"] = None if own.delimiter in DELIMITERS else own.delimiter
     values |= dict(map(_setting, settings))
     return build_config(DataConfig, values, document=Document(source=_OPTIONS, values=values))
+
+
+def refuse_unread(
+    path: Path,
+    config: DataConfig,
+    file_format: str | None,
+    settings: Sequence[str],
+    *,
+    has_numbers: bool,
+) -> None:
+    """Refuse options that say nothing of a file: whoever gives them believes that they have an effect.
+
+    Args:
+        path: The file, or folder; one that is not there is told by who reads it.
+        config: Made of the options, by :func:`reading_config`.
+        file_format: As the option has it.
+        settings: As for :func:`reading_config`.
+        has_numbers: Whether a column of numbers is read.
+
+    Raises:
+        ConfigError: With the first such option.
+    """
+    given = {_setting(text)[0]: "--read" for text in settings}
+    if "decimal" in given and not has_numbers:
+        raise ConfigError(
+            "this is for columns of numbers, and none is read: it has no effect", where="--read decimal", hint=LEAVE
+        )
+    if file_format is not None:
+        given["format"] = "--format"
+    if config.encoding != DataConfig.model_fields["encoding"].default:
+        given.setdefault("encoding", "--encoding")
+    with options_in_hints():
+        formats = formats_of(path, config) if given and path.exists() else None
+    if formats is not None:
+        for key, option in given.items():
+            where = f"--read {key}" if option == "--read" else option
+            refuse_useless(key, formats, what=path.name, where=where)
+
+
+def refuse_options_without_file(file_format: str | None, encoding: str | None, settings: Sequence[str]) -> None:
+    """Refuse options for files where texts are given without one.
+
+    Args:
+        file_format: As the option has it.
+        encoding: As the option has it; None: it counts.
+        settings: As for :func:`reading_config`.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    usual = DataConfig.model_fields["encoding"].default
+    for option, is_given in (
+        ("--format", file_format is not None),
+        ("--encoding", encoding not in (None, usual)),
+        ("--read", bool(settings)),
+    ):
+        if is_given:
+            raise ConfigError(
+                "this says how a table is written, and there is none: it has no effect",
+                where=option,
+                hint="Leave it out, or give a table by --input.",
+            )
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import datasets
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -468,6 +469,13 @@ def test_a_key_that_says_nothing_of_the_source_is_refused(key, tmp_path):
     source = write_rows(tmp_path / "rows.jsonl", rows)
     with pytest.raises(ConfigError, match=rf"^data\.{next(iter(key))}: .*no effect"):
         load(source, **key)
+
+
+def test_a_format_says_nothing_of_a_saved_data_set(tmp_path):
+    rows = {"text": [f"text {number}" for number in range(20)], "label": ["a", "b"] * 10}
+    datasets.Dataset.from_dict(rows).save_to_disk(tmp_path / "saved")
+    with pytest.raises(ConfigError, match=r"^data\.format: this is the format of a file.*no effect"):
+        load(str(tmp_path / "saved"), format="csv")
 
 
 def test_a_key_that_says_something_of_one_of_the_files_is_taken(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from peftlab.core.config import parse_yaml
 from peftlab.core.errors import ConfigError, DataError
-from peftlab.inference.files import options_in_hints, reading_config
+from peftlab.inference.files import options_in_hints, reading_config, refuse_options_without_file, refuse_unread
 from peftlab.recipe.schema import build_recipe
 
 
@@ -62,3 +62,52 @@ def test_hints_name_options_where_there_is_no_recipe(hint, shown):
     with pytest.raises(DataError) as caught, options_in_hints():
         raise DataError("wrong", hint=hint)
     assert caught.value.hint == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("a.jsonl", {"settings": ["delimiter=;"]}, "--read delimiter.*csv, tsv are written, and a.jsonl is jsonl"),
+        ("a.csv", {"settings": ["header=false", "sheet=Two"]}, "--read sheet.*a.csv is csv"),
+        ("a.csv", {"settings": ["decimal=,"]}, "--read decimal.*columns of numbers, and none is read"),
+        ("a.parquet", {"encoding": "cp1252"}, "--encoding.*a.parquet is parquet"),
+        ("a.csv", {"file_format": "jsonl", "settings": ["quoting=false"]}, "--read quoting.*a.csv is jsonl"),
+        ("saved", {"file_format": "csv"}, "--format.*the format of a file, and saved is a saved data set"),
+        ("a.tsv", {"settings": ["delimiter=;"], "encoding": "cp1252"}, None),
+        ("gone.jsonl", {"settings": ["delimiter=;"]}, None),  # whoever reads it says that it is not there
+    ],
+)
+def test_options_that_say_nothing_of_the_file_are_refused(name, options, message, tmp_path):
+    """The recipe's own ways to read are none of them: its file is another one."""
+    path = tmp_path / name
+    if name == "saved":
+        path.mkdir()
+        (path / "state.json").write_text("{}")
+        (path / "dataset_info.json").write_text("{}")
+    elif not name.startswith("gone"):
+        path.write_text("text\n")
+    given = {"file_format": None, "encoding": "utf-8", "settings": [], **options}
+    config = reading_config(recipe(", quoting: false"), given["file_format"], given["encoding"], given["settings"])
+
+    def check():
+        refuse_unread(path, config, given["file_format"], given["settings"], has_numbers=False)
+
+    if message is None:
+        check()
+    else:
+        with pytest.raises(ConfigError, match=message):
+            check()
+
+
+@pytest.mark.parametrize(
+    ("options", "option"),
+    [
+        (("csv", "utf-8", []), "--format"),
+        ((None, "cp1252", []), "--encoding"),
+        ((None, None, ["header=false"]), "--read"),
+    ],
+)
+def test_texts_without_a_file_are_read_by_no_option(options, option):
+    refuse_options_without_file(None, "utf-8", [])
+    with pytest.raises(ConfigError, match=f"{option}: .*there is none: it has no effect"):
+        refuse_options_without_file(*options)
