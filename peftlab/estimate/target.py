@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from peftlab.core.devices import AUTO
 from peftlab.core.errors import UserError
+from peftlab.estimate.cuda_driver import cuda_memory
 
 if TYPE_CHECKING:
     import torch
@@ -109,48 +107,6 @@ def allowed_memory() -> int | None:
     """
     allowed = os.environ.get("PEFTLAB_MEMORY")
     return parse_memory(allowed, where="PEFTLAB_MEMORY") if allowed else None
-
-
-def cuda_memory(index: int = 0) -> int | None:
-    """The memory of a CUDA card in bytes, as its driver says; None where there is none of that number.
-
-    The driver counts all cards of the machine, and CUDA those that ``CUDA_VISIBLE_DEVICES`` names.
-    """
-    if shutil.which("nvidia-smi") is None:
-        return None
-    names = os.environ.get("CUDA_VISIBLE_DEVICES")
-    try:
-        name = str(index) if names is None else names.split(",")[index].strip()
-        if name.startswith("MIG-"):
-            return _memory_of_part(_ask_driver("-L"), name)
-        answer = _ask_driver("--query-gpu=uuid,memory.total", "--format=csv,noheader,nounits")
-        return int(_visible([line.split(", ") for line in answer.splitlines()], name)[1]) << 20
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return None
-
-
-def _ask_driver(*options: str) -> str:
-    command = ["nvidia-smi", *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
-
-
-def _memory_of_part(listed: str, name: str) -> int | None:
-    """The memory of a part of a card (MIG), from the driver's list: its profile, as ``1g.10gb``, says it, rounded."""
-    for size, own in re.findall(r"MIG \S*?(\d+)gb\S*\s+Device\s+\d+: \(UUID: ([^)]+)\)", listed):
-        if own.startswith(name):
-            return int(size) * 10**9
-    return None
-
-
-def _visible(cards: Sequence[list[str]], name: str) -> list[str]:
-    """Of the driver's cards, each with its UUID first, the one of that name; empty where there is none.
-
-    Raises:
-        IndexError: There is none of that number.
-    """
-    if name.isdigit():
-        return cards[int(name)]
-    return next((card for card in cards if name and card[0].startswith(name)), [])
 
 
 def system_memory() -> int | None:

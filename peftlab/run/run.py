@@ -276,6 +276,22 @@ def _run_stages(
 
     findings = Findings(PhaseClock(device))
     error: BaseException | None = None
+
+    def leave_record(error: BaseException | None) -> RunRecord:
+        record = record_of(
+            checked,
+            findings,
+            error,
+            folder=folder,
+            device=device,
+            world=world,
+            started_at=started[0],
+            seconds=time.monotonic() - started[1],
+        )
+        write_record(record, folder.path)
+        return record
+
+    world.leave_record = leave_record
     with Interrupts(world.any) as interrupts:
         try:
             if failed is not None:
@@ -296,17 +312,8 @@ def _run_stages(
             error = world.ended_by(caught)
             if isinstance(error, UserError):
                 raise error from error.__cause__
-    record = record_of(
-        checked,
-        findings,
-        error,
-        folder=folder,
-        device=device,
-        world=world,
-        started_at=started[0],
-        seconds=time.monotonic() - started[1],
-    )
-    write_record(record, folder.path)
+    world.leave_record = None
+    record = leave_record(error)
     if record.status == "success" and world.is_first:
         _write_card(record, folder, checked)
     return record

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
+from accelerate.utils import check_cuda_p2p_ib_support
 
 from peftlab.core.bfloat16 import card_has_bfloat16
 from peftlab.core.errors import ConfigError
+from peftlab.training.launch import STARTED_BY
 
 _optimizer: Any = importlib.import_module("accelerate.optimizer")
 # In every step of an optimizer accelerate looks for this package, twice, in each folder that Python imports from.
@@ -81,12 +86,17 @@ def build_accelerator(
 ) -> Accelerator:
     """An accelerator for one run; an earlier run of this process leaves no trace in it."""
     _forget_earlier_runs()
-    accelerator = Accelerator(
-        cpu=device is not None and device.type == "cpu",  # else it takes what accelerator there is, a Mac's too
-        mixed_precision=MIXED_PRECISION[computation],
-        log_with=list(tracking) or None,
-        project_dir=folder / "tracking" if tracking else None,
-    )
+    if device is not None and device.type == "cuda":
+        spare_nccl_missing_ways()
+    with _only_where_joined():
+        accelerator = Accelerator(
+            cpu=device is not None and device.type == "cpu",  # else it takes what accelerator there is, a Mac's too
+            mixed_precision=MIXED_PRECISION[computation],
+            log_with=list(tracking) or None,
+            project_dir=folder / "tracking" if tracking else None,
+        )
+    if device is not None and device.type == "cuda":
+        return _at(accelerator, device)
     return _on_one_cpu(accelerator)
 
 
@@ -98,15 +108,49 @@ def build_shapes_accelerator(computation: torch.dtype | None) -> Accelerator:
     """
     _forget_earlier_runs()
     precision = "bf16" if computation is torch.float16 else MIXED_PRECISION[computation]
-    return _on_one_cpu(Accelerator(mixed_precision=precision, cpu=True, device_placement=False))
+    with _only_where_joined():
+        return _on_one_cpu(Accelerator(mixed_precision=precision, cpu=True, device_placement=False))
 
 
 def _on_one_cpu(accelerator: Accelerator) -> Accelerator:
     """Among several processes accelerate numbers CPUs, and tensors of shapes alone are on no numbered one."""
-    if accelerator.device.type == "cpu":
-        # The second is what accelerate takes up again whenever it asks for the first.
-        accelerator.state.device = PartialState().device = torch.device("cpu")
+    return _at(accelerator, torch.device("cpu")) if accelerator.device.type == "cpu" else accelerator
+
+
+def _at(accelerator: Accelerator, device: torch.device) -> Accelerator:
+    """An accelerator on the device that the run has; accelerate goes by what launchers set, and makes it current."""
+    # The second is what accelerate takes up again whenever it asks for the first.
+    accelerator.state.device = PartialState().device = device
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     return accelerator
+
+
+@contextlib.contextmanager
+def _only_where_joined() -> Iterator[None]:
+    """Let accelerate see what launchers set only where peftlab has joined the processes.
+
+    A job of one process has the number of that one on its machine, too, and accelerate would wait for others.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        yield
+        return
+    names = {"LOCAL_RANK", "RANK", *(name for size, own in STARTED_BY.items() for name in (size, *own))}
+    hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def spare_nccl_missing_ways() -> None:
+    """Keep NCCL from ways between cards that these do not have: several RTX 40 under drivers before 550.
+
+    ``accelerate launch`` does so, too; without it accelerate refuses, also to compute on one of them.
+    """
+    if not check_cuda_p2p_ib_support():
+        for name in ("NCCL_P2P_DISABLE", "NCCL_IB_DISABLE"):
+            os.environ.setdefault(name, "1")
 
 
 def _forget_earlier_runs() -> None:

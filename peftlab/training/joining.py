@@ -77,6 +77,9 @@ def joined_world(device: str = AUTO, timeout: float = TIMEOUT) -> Iterator[World
 def own_device(device: str, start: Started | None = None) -> str:
     """The device of this process: of several on one machine, each has a card of its own.
 
+    A process that sees one card has that one, whatever its number is: launchers such as srun can give each its own.
+    That no two have the same one is seen when they meet.
+
     Raises:
         UserError: There are more processes than cards, or all would have the same one.
     """
@@ -88,14 +91,17 @@ def own_device(device: str, start: Started | None = None) -> str:
             f"{start.size} processes cannot share one card", where=f"--device {device}", hint="Write cuda, or cpu."
         )
     cards = torch.cuda.device_count()
-    if start.local_rank >= cards:
-        raise UserError(
-            f"there are more processes than devices: {start.local_rank + 1} or more, and "
-            f"{cards} card{'s' if cards > 1 else ''}",
-            where="--processes",
-            hint=f"Start {cards} on this machine; CUDA_VISIBLE_DEVICES may hide cards. Or write --device cpu.",
-        )
-    return f"cuda:{start.local_rank}"
+    if start.local_rank >= cards > 1:
+        raise _too_few_cards(start.local_rank + 1, cards)
+    return f"cuda:{start.local_rank if cards > 1 else 0}"
+
+
+def _too_few_cards(processes: int, cards: int) -> UserError:
+    return UserError(
+        f"there are more processes than devices: {processes} or more, and {cards} card{'s' if cards > 1 else ''}",
+        where="--processes",
+        hint=f"Start {cards} on this machine; CUDA_VISIBLE_DEVICES may hide cards. Or write --device cpu.",
+    )
 
 
 @contextlib.contextmanager
@@ -114,7 +120,8 @@ def _joined_to(start: Started, device: str, timeout: float) -> Iterator[Processe
     os.environ |= {"RANK": str(start.rank), "WORLD_SIZE": str(start.size), "LOCAL_RANK": str(start.local_rank)}
     launcher = os.environ.get(LAUNCHER)
     watch = Watch(store, start.rank, start.size, timeout=timeout, launcher=int(launcher) if launcher else None)
-    on_card, problem = _has_card(device, start)
+    card, problem = _find_card(device, start)
+    store.set(f"card/{start.rank}", card)
     watch.announce(problem)
     if problem is not None and start.rank != 0:
         raise problem  # the first one reads it, and tells
@@ -122,8 +129,12 @@ def _joined_to(start: Started, device: str, timeout: float) -> Iterator[Processe
     watch.start()
     try:  # a thread that still speaks when the interpreter ends takes the process down with SIGABRT
         _choose_interface(start.address)
+        if card:
+            from peftlab.training.accelerator import spare_nccl_missing_ways
+
+            spare_nccl_missing_ways()
         dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if on_card else "gloo",
+            "cpu:gloo,cuda:nccl" if card else "gloo",
             store=PrefixStore("group", store),
             rank=start.rank,
             world_size=start.size,
@@ -140,12 +151,29 @@ def _joined_to(start: Started, device: str, timeout: float) -> Iterator[Processe
         watch.stop()
 
 
-def _has_card(device: str, start: Started) -> tuple[bool, UserError | None]:
-    """Whether this process computes on a card, or why it cannot; it may be the only one that lacks its own."""
+def _find_card(device: str, start: Started) -> tuple[str, UserError | None]:
+    """What tells the card of this process from all others, and why it has none that it should have.
+
+    The first is empty on a CPU. A process may be the only one that lacks its card.
+    """
     try:
-        return choose_device(own_device(device, start)).type == "cuda", None
+        own = choose_device(own_device(device, start))
     except UserError as error:
-        return False, error
+        return "", error
+    return str(torch.cuda.get_device_properties(own).uuid) if own.type == "cuda" else "", None
+
+
+def _sharing(store: Any, size: int) -> UserError | None:
+    """What is wrong where two processes have the same card."""
+    seen: dict[bytes, int] = {}
+    for rank in range(size):
+        card = store.get(f"card/{rank}")
+        if card and card in seen:
+            error = _too_few_cards(2, 1)
+            error.message += f", which the processes {seen[card]} and {rank} both have"
+            return error
+        seen[card] = rank
+    return None
 
 
 def _end(world: World, error: BaseException) -> None:
@@ -223,6 +251,8 @@ def _wait_for_all(store: Any, start: Started, timeout: float) -> None:
             raise error
         time.sleep(0.05)
     problem = next(filter(None, (store.get(f"end/{rank}") for rank in range(start.size))), b"")
+    if not problem and (sharing := _sharing(store, start.size)) is not None:
+        problem = packed(sharing, 0)
     store.set("all", problem)
     if problem:
         raise unseal(problem)

@@ -59,10 +59,12 @@ OUT_OF_MEMORY = (
     "HIP error: out of memory",
     "Triton Error [CUDA]: out of memory",
     "Triton Error [HIP]: out of memory",
+    "'out of memory'",
     "_STATUS_ALLOC_FAILED",
     "DEVICE_ALLOCATION_FAILED",
 )
-"""What torch's allocator for CPUs says, the driver, Triton, and cuBLAS, cuDNN and their kin, which have their own."""
+"""What torch's allocator for CPUs says, the driver, Triton, NCCL, and cuBLAS, cuDNN and their kin, which have their
+own."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

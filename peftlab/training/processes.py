@@ -4,7 +4,8 @@ Gradients are added up once a step, after its last backward pass: those of adapt
 its hooks need to know. Decisions go by gloo, on CPU, also where NCCL moves the gradients: no card is waited for.
 
 A process waits for others in short pieces. Between them it looks at what :class:`Watch` has heard, so that a process
-that was killed, or a link that was cut, ends the run instead of hanging it.
+that was killed, or a link that was cut, ends the run instead of hanging it. While it waits for its card, and this one
+for another card, it cannot look: then the thread of :class:`Watch` tells why, leaves the record, and ends the process.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -20,10 +22,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from peftlab.core.errors import RunFailedError
+from peftlab.core.errors import PeftlabError, RunFailedError, UserError
 from peftlab.core.generators import generator_states, restore_generators
+from peftlab.core.reporter import tell
+from peftlab.training.micro_batches import is_out_of_memory
 from peftlab.training.sealing import seal, unseal
-from peftlab.training.watch import LostProcessError, Watch, portable
+from peftlab.training.watch import PATIENCE, LostProcessError, Watch, portable
 from peftlab.training.world import Item, Value, World, pieces_of, whole_in_each
 
 WAIT = datetime.timedelta(seconds=0.5)
@@ -46,6 +50,8 @@ class Processes(World):
         self.rank, self.size, self._watch = rank, size, watch
         self.is_over = False
         self.backend = "nccl" if "nccl" in str(dist.get_backend_config()) else "gloo"
+        if self.backend == "nccl":
+            watch.give_up = self._give_up
 
     def sum(self, *numbers: float) -> list[float]:
         """The sum of each number over all processes."""
@@ -149,8 +155,12 @@ class Processes(World):
             restore_generators(common)
 
     def new_group(self) -> Any:
-        """A group of all; what nobody watches is given up after the time that a process may be silent."""
-        return dist.new_group(timeout=self._watch.timeout)
+        """A group of all; what nobody watches is given up after the time that a process may be silent.
+
+        NCCL ends the process then, without a word. So it comes after the watch, which has some.
+        """
+        own = datetime.timedelta(seconds=2 * PATIENCE if self.backend == "nccl" else 0)
+        return dist.new_group(timeout=self._watch.timeout + own)
 
     def ended_by(self, error: BaseException) -> BaseException:
         """Tell the others of an error of this process; where it has failed for lack of another, find out why."""
@@ -165,6 +175,18 @@ class Processes(World):
         self._watch.say_ended(error)
         return error
 
+    def _give_up(self, error: BaseException) -> None:
+        """End this process, which waits for its card: in the thread of the watch."""
+        cause = error.__cause__ or error
+        if self.is_first:
+            tell(f"Error: {cause}")
+            tell("  This process waited for its card, and the card for another process; so it has been ended.")
+        try:
+            if self.leave_record is not None and not isinstance(cause, UserError):
+                self.leave_record(cause)
+        finally:
+            os._exit(cause.exit_code if isinstance(cause, PeftlabError) else 1)
+
     def _wait_for(self, begin: Callable[[], Any], *, on_card: bool = False) -> None:
         """Exchange something, and wait until it has happened; what a card exchanges, its next work waits for."""
         try:
@@ -177,6 +199,8 @@ class Processes(World):
         except LostProcessError:
             raise
         except RuntimeError as error:  # gloo says that a connection was closed, and not whose
+            if is_out_of_memory(error):
+                raise
             raise self._watch.loss(error) from None
 
     @staticmethod

@@ -34,6 +34,8 @@ class World:
         has_own_draws: Whether a process has drawn random numbers in a step that another count would draw otherwise.
         keeps_pace: Whether all processes must do as many forward and backward passes as each other: a model in parts
             exchanges something in each of them. Then who has nothing to do computes what counts for nothing.
+        leave_record: Leaves a record of a run that ends by an error; for a process that has to be ended from outside,
+            since it waits for its card. None: no run is on.
     """
 
     rank: int = 0
@@ -41,6 +43,7 @@ class World:
     backend: str | None = None
     has_own_draws: bool = False
     keeps_pace: bool = False
+    leave_record: Callable[[BaseException], object] | None = None
 
     @property
     def is_first(self) -> bool:

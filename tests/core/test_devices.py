@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,36 @@ def test_accelerate_computes_where_the_run_does(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr("accelerate.state.PartialState.default_device", torch.device("meta"))
     accelerator = build_accelerator(computation=None, tracking=[], folder=tmp_path, device=torch.device("cpu"))
     assert accelerator.device == torch.device("cpu")
+
+
+@pytest.fixture
+def two_old_cards(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
+    """Two RTX 40 under a driver before 550, as far as torch and accelerate ask; the cards that were made current."""
+    chosen: list[torch.device] = []
+    for name, found in {"is_available": True, "device_count": 2, "is_bf16_supported": True}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda found=found: found)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr("accelerate.utils.environment.get_gpu_info", lambda: (["NVIDIA GeForce RTX 4090"] * 2, 2))
+    monkeypatch.setattr("accelerate.utils.environment.get_driver_version", lambda: "535.183.01")
+    for name in ("NCCL_P2P_DISABLE", "NCCL_IB_DISABLE", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "")  # so that it is as it was after the test
+        monkeypatch.delenv(name)
+    return chosen
+
+
+@pytest.mark.parametrize("launched", [False, True])
+def test_accelerate_takes_the_card_of_the_run(
+    launched: bool, two_old_cards: list[torch.device], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if launched:
+        monkeypatch.setenv("LOCAL_RANK", "0")  # of a job of one process; accelerate would join others, on cuda:0
+    card = torch.device("cuda", 1)
+    accelerator = build_accelerator(computation=torch.bfloat16, tracking=[], folder=tmp_path, device=card)
+    assert accelerator.device == accelerator.state.device == card
+    assert two_old_cards == [card]
+    assert accelerator.num_processes == 1
+    assert os.environ["NCCL_P2P_DISABLE"] == os.environ["NCCL_IB_DISABLE"] == "1"
+    assert os.environ.get("LOCAL_RANK") == ("0" if launched else None)
 
 
 def test_nobody_else_asks_for_cuda() -> None:

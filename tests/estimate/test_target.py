@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peftlab.core.errors import UserError
-from peftlab.estimate.target import Target, cuda_memory, find_target, parse_memory, system_memory
+from peftlab.estimate.cuda_driver import cuda_memory
+from peftlab.estimate.target import Target, find_target, parse_memory, system_memory
 from peftlab.run.loading_stage import target_of
 
 
@@ -51,28 +54,33 @@ def test_what_the_user_says_comes_first(monkeypatch: pytest.MonkeyPatch) -> None
     assert find_target("cpu").memory_bytes == system_memory()
 
 
-@pytest.mark.parametrize(
-    ("visible", "first", "second"),
-    [(None, 24576, 8192), ("1", 8192, None), ("1,0", 8192, 24576), ("GPU-b", 8192, None), ("", None, None),
-     ("-1", None, None), ("7", None, None), ("MIG-c3,0", 9537, 24576), ("MIG-d,MIG-e", 19073, None)],
-)  # fmt: skip
-def test_the_memory_of_the_card_that_cuda_counts(
-    visible: str | None, first: int | None, second: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The driver tells of all cards of the machine; of a part of one (MIG), only its profile."""
-    driver = tmp_path / "nvidia-smi"
-    driver.write_text(
-        "#!/bin/sh\nif [ $1 = -L ]; then\necho 'GPU 0: NVIDIA A100-SXM4-80GB (UUID: GPU-a1)'\n"
-        "echo '  MIG 1g.10gb     Device  0: (UUID: MIG-c3)'\necho '  MIG 1c.2g.20gb+me Device  1: (UUID: MIG-d4)'\n"
-        "else\necho GPU-a1, 24576\necho GPU-b2, 8192\nfi\n"
-    )
-    driver.chmod(0o755)
+DRIVER = """
+int cuInit(unsigned flags) { return flags; }
+int cuDeviceGet(int *device, int index) { *device = index + 7; return index < 2 ? 0 : 101; }
+int cuDeviceTotalMem_v2(unsigned long *size, int device) { *size = device == 7 ? 25386352640 : 8361345024; return 0; }
+"""
+"""Of two cards CUDA has the faster one first, and nvidia-smi the one in the first place; so it is by default."""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_the_memory_of_the_card_that_cuda_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho GPU-b2, 8192\necho GPU-a1, 24576\n")
+    smi.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    found = [cuda_memory(), cuda_memory(1)]
-    assert [None if size is None else round(size / 2**20) for size in found] == [first, second]
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    (tmp_path / "driver.c").write_text(DRIVER)
+    subprocess.run(["cc", "-shared", "-o", tmp_path / "libcuda.so.1", tmp_path / "driver.c"], check=True)
+    assert [cuda_memory(index) for index in (0, 1, 2)] == [25386352640, 8361345024, None]
+    assert find_target() == Target("cuda", 25386352640)
+    assert find_target("cuda:1") == Target("cuda", 8361345024)
+
+
+def test_without_a_driver_there_is_no_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "libcuda.so.1").write_text("no library")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    assert cuda_memory() is None
+    assert find_target().name == "cpu"
 
 
 def test_several_gpus_are_not_verified() -> None:

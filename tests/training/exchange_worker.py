@@ -16,10 +16,10 @@ from typing import Any, cast
 
 import torch
 
-from peftlab.core.errors import RunFailedError, UserError
+from peftlab.core.errors import PeftlabError, RunFailedError, UserError
 from peftlab.core.splits import EncodedSplit
 from peftlab.run.prepared import PREPARED, TorchUntouchedBase, prepare_splits
-from peftlab.training import joining, loop
+from peftlab.training import joining, loop, watch
 from peftlab.training.evaluation import DivergedError
 from peftlab.training.joining import joined_world
 from peftlab.training.launch import Started
@@ -105,11 +105,20 @@ def lack_a_card() -> str:
         return device
 
     joining.own_device = own_device
+    return refused()
+
+
+def refused() -> str:
     try:
         with joined_world("cpu", 60):
             return "joined"
-    except UserError as error:
+    except PeftlabError as error:
         return error.message
+
+
+def share_a_card() -> str:
+    joining._find_card = lambda *_: ("the only card", None)
+    return refused()
 
 
 def main() -> None:
@@ -117,4 +126,22 @@ def main() -> None:
     found = exchange(folder, rank)
     os.environ["MASTER_PORT"] = os.environ["OTHER_PORT"]
     found["without_card"] = lack_a_card()
+    os.environ["MASTER_PORT"] = os.environ["THIRD_PORT"]
+    found["sharing"] = share_a_card()
     (folder / f"{rank}.json").write_text(json.dumps(found))
+
+
+def wait_for_a_card() -> None:
+    """The first process waits for its card, as for NCCL's exchange with one that has failed; it hears no signal."""
+    folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+    begin = joining.dist.init_process_group
+    joining.dist.init_process_group = lambda _backend, **own: begin("gloo", **own)
+    joining.dist.get_backend_config = lambda: "cpu:gloo,cuda:nccl"
+    joining._find_card = lambda *_: (f"card {rank}", None)
+    watch.PATIENCE = 1.0
+    with joined_world("cpu", 60) as world:
+        world.leave_record = lambda error: (folder / f"{rank}.record").write_text(str(error))
+        world.sum(1.0)
+        if rank == 1:
+            raise RunFailedError("planned")
+        os.read(os.pipe()[0], 1)

@@ -35,6 +35,7 @@ def test_what_says_that_memory_ran_out() -> None:
     for words in (
         "HIP error: out of memory\nHIP kernel errors might be reported later",
         "Triton Error [CUDA]: out of memory",
+        "NCCL error in: NCCLUtils.cpp:94, unhandled cuda error\nLast error:\nCuda failure 2 'out of memory'",
         "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
     ):
         assert is_out_of_memory(RuntimeError(words))

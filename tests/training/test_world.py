@@ -16,14 +16,17 @@ import peftlab
 from peftlab.core.callback import Callback, CallbackList
 from peftlab.core.config import Document, replace_config
 from peftlab.core.errors import RunFailedError, UnsupportedError, UserError
+from peftlab.core.record import RunRecord, read_record
 from peftlab.preparation.check import CheckedRecipe, check_recipe
 from peftlab.preparation.check_sharding import check_sharding
 from peftlab.recipe.schema import build_recipe
 from peftlab.regularizers.mixup import Mixup
 from peftlab.run.processes import check_alike, check_same_work
+from peftlab.run.run_context import RunContext
 from peftlab.training import local_processes
 from peftlab.training.joining import own_device
 from peftlab.training.launch import Started, find_start
+from peftlab.training.watch import Watch
 from peftlab.training.world import World, WorldOnPaper, share
 
 
@@ -96,6 +99,14 @@ def test_more_processes_than_cards(monkeypatch: pytest.MonkeyPatch) -> None:
         own_device("cuda", replace(start, rank=2, local_rank=2))
     with pytest.raises(UserError, match="cannot share one card"):
         own_device("cuda:0", start)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert own_device("auto", start) == "cuda:0", "srun --gpus-per-task=1: each process sees its own card alone"
+
+
+def test_what_nccl_says_at_the_end_is_told() -> None:
+    said = "NCCL error in: NCCLUtils.cpp:94, unhandled system error\nncclSystemError: A call failed.\nLast error:\n"
+    found = Watch(None, 0, 2, timeout=0.01).loss(RuntimeError(f"{said}Error while creating shared memory segment\n"))
+    assert found.message.endswith("unhandled system error: Error while creating shared memory segment")
 
 
 @pytest.fixture
@@ -127,6 +138,23 @@ def test_processes_with_other_work_are_refused(checked: CheckedRecipe) -> None:
     uncut.recipe.task = SimpleNamespace(divisible=False, caches_gradients=False, registered_name="preference_tuning")
     with pytest.raises(UnsupportedError, match="preference_tuning compares the examples of a batch"):
         check_same_work(Pair(lambda values: values), uncut)
+
+
+def test_a_process_that_has_to_be_ended_leaves_a_record(
+    checked: CheckedRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[RunRecord] = []
+
+    def stages(run: RunContext) -> None:
+        assert run.world.leave_record is not None
+        run.world.leave_record(RunFailedError("process 1 is gone"))
+        found.append(read_record(run.folder.path))
+        raise RunFailedError("later")
+
+    monkeypatch.setattr("peftlab.run.stages.run_stages", stages)
+    result = peftlab.run_recipe(checked.recipe, output_dir=tmp_path / "run", device="cpu")
+    assert [(each.status, each.error) for each in found] == [("failed", "process 1 is gone")]
+    assert result.record.error == "later"
 
 
 def test_a_share_that_a_regularizer_does_nothing_with_is_refused(checked: CheckedRecipe) -> None:
