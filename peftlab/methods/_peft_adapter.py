@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import Method, MethodContext, TargetModules, is_matrix
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.record import Guard
+from peftlab.methods._layer_sizes import LayerSize, sizes_at_hand, sizes_of
 from peftlab.methods._targets import (
     TRANSPOSED,
     are_transposed,
@@ -45,8 +46,9 @@ class PeftAdapter(Method):
     target_modules: TargetModules = "all-linear"
 
     def check(self, facts: ModelFacts) -> None:
-        """Refuse target modules that match nothing, and transposed matrices where peft does not know them."""
+        """Refuse target modules that match nothing or do not fit, and transposed matrices that peft does not know."""
         check_targets(facts, self.target_modules)
+        self._check_sizes(sizes_at_hand(facts, self.target_modules))
         if facts.model_type in TRANSPOSED and not self.takes_transposed:
             raise self._refusal_of_transposed(facts.path)
 
@@ -77,6 +79,7 @@ class PeftAdapter(Method):
         import peft
 
         targets = resolve_targets(model, self.target_modules, context)
+        self._check_sizes(sizes_of(model, targets))
         config_class = getattr(peft, self.config_class)
         fields = {
             "task_type": context.peft_task_type,
@@ -98,6 +101,20 @@ class PeftAdapter(Method):
                 where="method",
                 hint="Change the keys or target modules that it names, or choose lora.",
             ) from error
+
+    def misfit(self, inputs: int, outputs: int) -> tuple[str, str] | None:
+        """The key that does not fit a layer of this size, and why not: ``48 does not divide its 64 inputs``."""
+        return None
+
+    def _check_sizes(self, layers: Iterable[LayerSize]) -> None:
+        for layer in layers:
+            if found := self.misfit(layer.inputs, layer.outputs):
+                key, why = found
+                raise UnsupportedError(
+                    f"{layer.name}: {why}",
+                    where=f"method.{key}",
+                    hint="Set another number, or leave the layer out of method.target_modules.",
+                )
 
     def guards(self, model: Any, context: MethodContext) -> dict[str, Guard]:
         """Every target got its adapter."""
@@ -135,3 +152,8 @@ class PeftAdapter(Method):
     def _own_fields(self) -> dict[str, Any]:
         keys = set(type(self).model_fields) - {"target_modules"}
         return {self.peft_names.get(key, key): getattr(self, key) for key in keys}
+
+
+def undivided(value: int, **sizes: int) -> str | None:
+    """Why a number does not divide all of some sizes, such as ``inputs``; None where it does."""
+    return next((f"{value} does not divide its {size} {name}" for name, size in sizes.items() if size % value), None)

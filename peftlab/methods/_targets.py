@@ -91,12 +91,24 @@ def check_targets(facts: ModelFacts, targets: str | Sequence[str]) -> None:
     Raises:
         UnsupportedError: A name matches nothing.
     """
+    checked_targets(facts, targets)
+
+
+def checked_targets(facts: ModelFacts, targets: str | Sequence[str]) -> list[str]:
+    """The names that the checkpoint has for what a recipe means; none where it is not at hand.
+
+    Raises:
+        UnsupportedError: A name matches nothing.
+    """
     known = facts.adaptable_modules()
-    if targets != ALL_LINEAR:
-        # A checkpoint's names may lack the model's first word, as in `encoder.layer.0` for `bert.encoder.layer.0`.
-        targets = [target for target in targets if not any(target.endswith(f".{name}") for name in known)]
-    if known:
-        _resolve(known, targets, facts.path)
+    if not known:
+        return []
+    if targets == ALL_LINEAR:
+        return _resolve(known, targets, facts.path)
+    # A checkpoint's names may lack the model's first word, as in `encoder.layer.0` for `bert.encoder.layer.0`.
+    longer = [name for name in known if any(target.endswith(f".{name}") for target in targets)]
+    others = [target for target in targets if not any(target.endswith(f".{name}") for name in known)]
+    return [*longer, *(name for name in _resolve(known, others, facts.path) if name not in longer)]
 
 
 def are_transposed(model: nn.Module, names: Sequence[str]) -> bool:

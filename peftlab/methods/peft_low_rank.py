@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from peftlab.core.method import METHODS, mean_of_updates
-from peftlab.methods._peft_adapter import PeftAdapter
+from peftlab.methods._peft_adapter import PeftAdapter, undivided
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,6 +99,10 @@ class Miss(PeftAdapter):
 
     rank: PositiveInt = Field(16, description="Rows of the matrix that is repeated; a layer's inputs at most.")
 
+    def misfit(self, inputs: int, outputs: int) -> tuple[str, str] | None:
+        """More rows than the layer has inputs."""
+        return ("rank", f"{self.rank} is more than its {inputs} inputs") if self.rank > inputs else None
+
 
 @METHODS.register("hira")
 class Hira(PeftAdapter):
@@ -139,6 +143,17 @@ class Gralora(PeftAdapter):
     alpha: PositiveInt = Field(64, description="Numerator of the scaling: alpha / rank.")
     blocks: PositiveInt = Field(2, description="Blocks along each side; must divide the rank and the layers' sizes.")
 
+    @model_validator(mode="after")
+    def _check(self) -> Gralora:
+        if self.rank % self.blocks:
+            raise ValueError(f"`blocks` is {self.blocks}, and does not divide `rank`, {self.rank}")
+        return self
+
+    def misfit(self, inputs: int, outputs: int) -> tuple[str, str] | None:
+        """Blocks that do not divide both sizes."""
+        why = undivided(self.blocks, inputs=inputs, outputs=outputs)
+        return ("blocks", why) if why else None
+
 
 @METHODS.register("vblora")
 class VbLora(PeftAdapter):
@@ -161,3 +176,8 @@ class VbLora(PeftAdapter):
         if self.top_k > self.vectors:
             raise ValueError("`top_k` is above `vectors`: no more can be mixed than there are")
         return self
+
+    def misfit(self, inputs: int, outputs: int) -> tuple[str, str] | None:
+        """Vectors whose length does not divide both sizes."""
+        why = undivided(self.vector_length, inputs=inputs, outputs=outputs)
+        return ("vector_length", why) if why else None

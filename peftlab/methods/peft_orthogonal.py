@@ -8,10 +8,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from peftlab.core.errors import UnsupportedError
-from peftlab.core.method import METHODS, MethodContext
+from peftlab.core.method import METHODS
 from peftlab.core.model_facts import ModelFacts
-from peftlab.methods._peft_adapter import PeftAdapter
-from peftlab.methods._targets import resolve_targets
+from peftlab.methods._peft_adapter import PeftAdapter, undivided
 
 
 @METHODS.register("oft")
@@ -28,21 +27,10 @@ class Oft(PeftAdapter):
 
     block_size: int = Field(32, ge=2, description="Size of the blocks; must divide the layers' inputs.")
 
-    def apply(self, model: Any, context: MethodContext) -> Any:
-        """As peft does, which would take other blocks for a layer that cannot be cut into such ones.
-
-        Raises:
-            UnsupportedError: Also for such a layer.
-        """
-        for name in resolve_targets(model, self.target_modules, context):
-            inputs = getattr(model.get_submodule(name), "in_features", 0)
-            if inputs % self.block_size:
-                raise UnsupportedError(
-                    f"blocks of {self.block_size} do not divide the {inputs} inputs of {name}",
-                    where="method.block_size",
-                    hint="Set another size, or leave the layer out of method.target_modules.",
-                )
-        return super().apply(model, context)
+    def misfit(self, inputs: int, outputs: int) -> tuple[str, str] | None:
+        """Blocks that do not divide the inputs: peft would take other ones, for each layer its own."""
+        why = undivided(self.block_size, inputs=inputs)
+        return ("block_size", why) if why else None
 
 
 @METHODS.register("hra")
@@ -90,5 +78,12 @@ class Road(PeftAdapter):
         "road_1", description="How many angles and scales each pair has of its own."
     )
     group_size: PositiveInt = Field(
-        64, description="Outputs that are paired with each other; must divide the layers' outputs."
+        64,
+        multiple_of=2,
+        description="Outputs that are paired with each other, an even number; must divide the layers' outputs.",
     )
+
+    def misfit(self, inputs: int, outputs: int) -> tuple[str, str] | None:
+        """Groups that do not divide the outputs."""
+        why = undivided(self.group_size, outputs=outputs)
+        return ("group_size", why) if why else None

@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from peftlab.core.method import METHODS
-from peftlab.methods._peft_adapter import PeftAdapter
+from peftlab.methods._peft_adapter import PeftAdapter, undivided
 
 
 @METHODS.register("fourierft")
@@ -24,6 +24,12 @@ class FourierFt(PeftAdapter):
     frequencies: PositiveInt = Field(1000, description="Trained coefficients of each matrix.")
     scaling: PositiveFloat = Field(150.0, description="The update is multiplied by it.")
 
+    def misfit(self, inputs: int, outputs: int) -> tuple[str, str] | None:
+        """More coefficients than the matrix has numbers."""
+        if self.frequencies <= inputs * outputs:
+            return None
+        return "frequencies", f"{self.frequencies} are more than its matrix has numbers, {inputs * outputs}"
+
 
 @METHODS.register("shira")
 class Shira(PeftAdapter):
@@ -38,6 +44,16 @@ class Shira(PeftAdapter):
 
     rank: PositiveInt = Field(32, description="As many entries train as a LoRA of this rank has.")
 
+    def misfit(self, inputs: int, outputs: int) -> tuple[str, str] | None:
+        """More entries than the matrix has."""
+        entries = self.rank * (inputs + outputs)
+        if entries <= inputs * outputs:
+            return None
+        return (
+            "rank",
+            f"{entries} entries of a LoRA of rank {self.rank} are more than its matrix has, {inputs * outputs}",
+        )
+
 
 @METHODS.register("c3a")
 class C3a(PeftAdapter):
@@ -50,3 +66,8 @@ class C3a(PeftAdapter):
     takes_transposed: ClassVar[bool] = False
 
     block_size: PositiveInt = Field(128, description="Size of the blocks; must divide the layers' sizes.")
+
+    def misfit(self, inputs: int, outputs: int) -> tuple[str, str] | None:
+        """Blocks that do not divide both sizes."""
+        why = undivided(self.block_size, inputs=inputs, outputs=outputs)
+        return ("block_size", why) if why else None

@@ -98,6 +98,8 @@ def test_no_target_at_all_is_refused(name: str) -> None:
         ("oft", {"block_size": 1}, "greater than or equal to 2"),  # nothing would train
         ("lokr", {"decompose_factor": 0}, "decompose_factor"),
         ("vblora", {"vectors": 4, "top_k": 5}, "no more can be mixed"),
+        ("gralora", {"rank": 32, "blocks": 5}, "does not divide `rank`"),  # and so says `validate`, not the run
+        ("road", {"group_size": 3}, "multiple of 2"),
     ],
 )
 def test_a_size_that_peft_would_take_for_another_is_refused(name: str, keys: dict[str, int], told: str) -> None:
@@ -114,12 +116,31 @@ def test_an_odd_number_of_reflections_is_refused_for_a_new_run() -> None:
     METHODS["hra"](rank=4).check(kind.facts(kind.build()))
 
 
-def test_blocks_that_do_not_divide_a_layer_are_refused() -> None:
-    """peft took others, for each layer its own."""
+@pytest.mark.parametrize(
+    ("name", "keys", "told"),
+    [
+        ("oft", {"block_size": 48}, r"query: 48 does not divide its 32 inputs"),  # peft took others, a layer its own
+        ("road", {"group_size": 48}, r"query: 48 does not divide its 32 outputs"),
+        ("c3a", {"block_size": 48}, r"query: 48 does not divide its 32 inputs"),
+        ("gralora", {"rank": 35, "blocks": 5}, r"query: 5 does not divide its 32 inputs"),
+        ("vblora", {"vector_length": 64}, r"query: 64 does not divide its 32 inputs"),
+        ("miss", {"rank": 33}, r"query: 33 is more than its 32 inputs"),
+        ("fourierft", {"frequencies": 1025}, r"query: 1025 are more than its matrix has numbers, 1024"),
+        ("shira", {"rank": 17}, r"query: 1088 entries of a LoRA of rank 17 are more than its matrix has, 1024"),
+    ],
+)
+def test_sizes_that_do_not_fit_a_layer_are_refused_with_and_without_the_weights(
+    name: str, keys: dict[str, int], told: str
+) -> None:
     kind = KIND["bert"]
-    with pytest.raises(UnsupportedError, match="blocks of 48 do not divide the 32 inputs of bert") as caught:
-        METHODS["oft"](block_size=48).apply(kind.build(), kind.context())
-    assert caught.value.where == "method.block_size"
+    method, facts = METHODS[name](**keys), kind.facts(kind.build())
+    for refused in (lambda: method.check(facts), lambda: method.apply(kind.build(), kind.context())):
+        with pytest.raises(UnsupportedError, match=told) as caught:
+            refused()
+        assert caught.value.where == f"method.{list(keys)[-1]}"
+    # Of what may be put together otherwise when it is loaded, nothing is said before.
+    method.check(replace(facts, config={"quantization_config": {}}))
+    METHODS[name]().check(replace(facts, weights={"classifier.weight": (3, 1000)}))
 
 
 @pytest.mark.parametrize("method", ["lora", "loha"])
