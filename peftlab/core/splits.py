@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Split:
         notes: What ``arrange`` has merged, for the record.
         more_sources: Further tables, whose rows are counted on behind those of the first: the number that the first row
             of each has in ``index``, and the table's name.
+        form: What the rows are to whoever gave them, for messages: of a table, values of a list, or one value.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Split:
     source: str = ""
     notes: Mapping[str, int] = field(default_factory=dict)
     more_sources: Sequence[tuple[int, str]] = ()
+    form: Literal["table", "list", "value"] = "table"
 
     def __len__(self) -> int:
         return len(self.index)
@@ -44,9 +46,18 @@ class Split:
         return {f"{prefix}row": row + 1, **table}
 
     def where(self, position: int) -> str:
-        """The place of a row, for messages: ``tweets.csv, row 18`` (rows counted from 1, without the header)."""
+        """The place of a row, for messages: ``tweets.csv, row 18`` (rows counted from 1, without the header).
+
+        Of a list it is ``texts[17]``, as programs count.
+        """
         source, row = self.table_and_row(position)
-        return f"{source or self.name}, row {row + 1}"
+        source = source or self.name
+        return {"table": f"{source}, row {row + 1}", "list": f"{source}[{row}]", "value": source}[self.form]
+
+    @property
+    def of_it(self) -> str:
+        """For messages: `` of the test split``; nothing of rows that belong to no split of a run."""
+        return f" of the {self.name} split" if self.name in ("train", "validation", "test") else ""
 
 
 Example = dict[str, Any]

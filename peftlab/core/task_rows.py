@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -227,7 +228,7 @@ class TaskRows(ABC):
             UnsupportedError: The task predicts nothing for rows without a label.
         """
         columns = {**split.columns, **(self.placeholder_labels(split, labels) if self.label_columns() else {})}
-        return self.encode(Split(split.name, split.index, columns, split.source), tokenizer, labels)
+        return self.encode(replace(split, columns=columns), tokenizer, labels)
 
     def placeholder_labels(self, split: Split, labels: tuple[str, ...]) -> Mapping[str, Sequence[Any]]:
         """Values for the label columns of rows that have no label, so that they can be encoded like others.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from peftlab.core.errors import DataError, did_you_mean
@@ -63,7 +64,7 @@ def take(split: Split, positions: Sequence[int], *, name: str | None = None) -> 
         for column, values in split.columns.items()
     }
     index = [split.index[at] for at in positions]
-    return Split(name or split.name, index, columns, split.source, more_sources=split.more_sources)
+    return replace(split, name=name or split.name, index=index, columns=columns, notes={})
 
 
 def drop_missing_rows(split: Split, *, optional: Sequence[str] = ()) -> Split:
@@ -112,7 +113,7 @@ def refuse_all_missing(split: Split, column: str) -> None:
     values = split.columns[column]
     if len(values) and all(value is None for value in values):
         raise DataError(
-            f"the column `{column}` is missing in every row of the {split.name} split",
+            f"the column `{column}` is missing in every row{split.of_it}",
             where=split.source,
             hint="The Hub hides the labels of some test splits: `data.splits: {train: train, test: validation}`.",
         )

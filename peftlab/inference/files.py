@@ -119,6 +119,8 @@ def options_in_hints() -> Iterator[None]:
 
 
 def _as_options(hint: str) -> str:
+    if re.search(r"\btask\.\w", hint):
+        return "The run reads rows as its recipe says: mend these rows, or leave them out."
     named = set(re.findall(r"`data\.(\w+)", hint))
     if named - set(READING_KEYS):
         return "Fill these rows, or leave them out."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -233,7 +233,7 @@ def check_texts(split: Split, needed: Sequence[str]) -> None:
         ]
         for column, values in split.columns.items()
     }
-    shown = Split(split.name, split.index, texts, split.source)
+    shown = replace(split, columns=texts)
     check_columns(shown, needed, ())
     for column in set(texts) - set(needed):
         there = [row for row, value in enumerate(texts[column]) if value is not None]

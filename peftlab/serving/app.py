@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from fastapi.responses import JSONResponse, Response
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from peftlab.core.errors import RunFailedError, UserError
+from peftlab.core.errors import DataError, RunFailedError, UserError
 from peftlab.core.wrong_request import say_no_route, say_what_is_wrong
 from peftlab.serving import completions_route, embeddings_route, generate_route, models_route, rerank_route
 from peftlab.serving.batcher import ClosingError, QueueFullError
@@ -112,9 +113,13 @@ def build_app(service: Service) -> Gate:
 async def _user_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, UserError)  # noqa: S101 - registered for it alone
     status = 404 if isinstance(error, UnknownAdapterError) else 403 if isinstance(error, ForbiddenFolderError) else 422
-    return problem(
-        request.url.path, status, f"{error.where}: {error.message}" if error.where else error.message, error.hint
-    )
+    message = f"{error.where}: {error.message}" if error.where else error.message
+    return problem(request.url.path, status, message, None if _is_for_tables(error) else error.hint)
+
+
+def _is_for_tables(error: UserError) -> bool:
+    """Whether its hint speaks of a table's rows or of a recipe, of which a request has neither."""
+    return isinstance(error, DataError) and re.search(r"\b(data|task)\.\w|\brows?\b", error.hint or "") is not None
 
 
 async def _run_failed(request: Request, error: Exception) -> JSONResponse:

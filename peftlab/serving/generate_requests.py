@@ -139,14 +139,14 @@ def _prompt(
         said = [value for message in messages for key, value in message.items() if key != "role"]
         _check_size(sum(map(_characters, [*said, *(body.tools or [])])), limits)
         given: dict[str, list[Any]] = {"messages": [messages], "tools": [body.tools]}
-        check_texts(Split("request", range(1), given, "messages"), ["messages"])
+        check_texts(Split("request", range(1), given, "messages", form="value"), ["messages"])
         prompt = task.conversation_prompt(messages, tuned.tokenizer, body.tools)
         check_room(tuned, prompt["input_ids"], options, where="messages")
         return prompt
     text = body.text or ""
     _check_size(len(text), limits)
     row = task.prompt_row(text)
-    split = Split("request", range(1), {name: [row.get(name)] for name in prompt_columns(tuned)}, "text")
+    split = Split("request", range(1), {name: [row.get(name)] for name in prompt_columns(tuned)}, "text", form="value")
     check_texts(split, task.prompt_columns())
     return encode_prompts(tuned, split, options)[0]
 

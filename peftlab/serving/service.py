@@ -141,6 +141,7 @@ class Service:
                 )
             if not text.strip():
                 raise UserError(f"{name}[{number}] is empty")
+        check_columns(Split("request", range(len(texts)), {"text": texts}, name, form="list"), ["text"], ())
 
     def _split(self, hosted: Hosted, texts: list[str | list[str]]) -> Split:
         limits, columns = self.config.limits, hosted.tuned.task.input_columns()
@@ -161,7 +162,8 @@ class Service:
                     raise UserError(f"texts[{number}] is empty")
                 values[column].append(part)
         of_images: dict[str, list[Any]] = {name: _images(values[name]) for name in hosted.tuned.task.image_columns()}
-        split = hosted.tuned.task.tidy_rows(Split("request", range(len(texts)), values | of_images, "texts"))
+        given = Split("request", range(len(texts)), values | of_images, "texts", form="list")
+        split = hosted.tuned.task.tidy_rows(given)
         check_columns(split, columns, ())
         return split
 

@@ -212,7 +212,7 @@ class TextClassification(ClassAnswers):
             for name in self._labels_of(split, row):
                 if find(name) is None:
                     raise DataError(
-                        f"the label {name!r} of the {split.name} split does not occur in the training split",
+                        f"the label {name!r}{split.of_it} does not occur in the training split",
                         where=split.where(row),
                         hint=did_you_mean(tidy(name), labels),
                     )

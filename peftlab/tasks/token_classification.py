@@ -208,7 +208,7 @@ class TokenClassification(Task):
             for tag, written in zip(tags, self._written_tags(split, row), strict=True):
                 if tag not in known:
                     raise DataError(
-                        f"the tag {written!r} of the {split.name} split does not occur in the training split",
+                        f"the tag {written!r}{split.of_it} does not occur in the training split",
                         where=split.where(row),
                         hint=did_you_mean(tag, known),
                     )

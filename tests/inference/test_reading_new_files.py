@@ -56,6 +56,10 @@ def test_a_wrong_setting_is_an_error(setting, message):
         ("Check `data.delimiter`, or mend the line.", "Check `--read delimiter=…`, or mend the line."),
         ("Set `data.drop_missing: true` to leave such rows out.", "Fill these rows, or leave them out."),
         ("Mend these rows.", "Mend these rows."),
+        (
+            "Set `task.multi_label: true`: a text may then have any number of labels.",
+            "The run reads rows as its recipe says: mend these rows, or leave them out.",
+        ),
     ],
 )
 def test_hints_name_options_where_there_is_no_recipe(hint, shown):

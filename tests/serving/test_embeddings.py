@@ -90,6 +90,7 @@ def test_vectors_are_those_of_predict(embedding_run: Path, start: Any, tiny_run:
     for body, status, words in (
         ({"input": TEXTS, "dimensions": 999}, 422, "a vector has 32 dimensions"),
         ({"input": ["fine", " "]}, 422, "input[1] is empty"),
+        ({"input": ["fine", "half \ud800"]}, 422, "input[1]: the column `text` holds half of a character"),
         ({"input": []}, 422, "at least 1 item"),
         ({"input": "a", "model": "agan"}, 404, "there is no adapter `agan`"),
         ({"input": "a", "temperature": 1}, 422, "`temperature` is no key of this route"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import threading
 import time
@@ -145,7 +146,8 @@ def test_bad_requests(start, runs: dict[str, Path]) -> None:
         ({"texts": ["a"] * 5, "adapter": "first"}, 422, "5 texts"),
         ({"texts": ["  "], "adapter": "first"}, 422, "empty"),
         ({"texts": [["a", "b"]], "adapter": "first"}, 422, "must be a string"),
-        ({"texts": ["half \ud800"], "adapter": "first"}, 422, "half of a character"),
+        ({"texts": ["a", "half \ud800"], "adapter": "first"}, 422, "texts[1]: the column `text` holds half of a char"),
+        ({"texts": ["a", "\u200b"], "adapter": "first"}, 422, "texts[1]: the column `text` is missing or empty"),
         ({"texts": ["a"] * 4, "adapter": "first"}, 429, "too many"),
         ({"texts": ["a"], "adapter": "first", "more": 1}, 422, "`more` is no key of this route"),
         ({"adapter": "first"}, 422, "`texts` is missing"),
@@ -157,6 +159,7 @@ def test_bad_requests(start, runs: dict[str, Path]) -> None:
     for body, status, text in refused:
         got, answer, headers = client.request("POST", "/v1/predict", body)
         assert (got, text in answer["error"]) == (status, True), (body, got, answer)
+        assert not re.search(r"row|data\.", f"{answer}")
         assert status != 429 or int(headers["retry-after"]) >= 1
     unmarked = client.request("POST", "/v1/predict", b'{"texts": ["a"]}', **{"Content-Type": "text/plain"})[1]
     assert unmarked["error"] == "the body is not marked as JSON"
