@@ -10,7 +10,7 @@ from pathlib import Path
 
 from peftlab.core.config import Document, parse_yaml
 from peftlab.core.errors import ConfigError, UserError, did_you_mean
-from peftlab.core.files import names_in
+from peftlab.core.files import bring_back, names_in
 from peftlab.core.plugins import missing_packages
 from peftlab.core.record import (
     ENSEMBLE_NAME,
@@ -33,6 +33,7 @@ def find_folder(path: Path | str) -> Path:
     Raises:
         UserError: There is no such folder (near names are in the hint), or the run is in a pack, without its weights.
     """
+    bring_back(Path(path))
     folder = run_of(path)
     _refuse_packed(folder)
     if folder.is_dir():

@@ -11,7 +11,7 @@ from typing import Any
 
 from peftlab.core.destination import PARTS_OF_A_SUITE, check_folder
 from peftlab.core.errors import UserError
-from peftlab.core.files import names_in
+from peftlab.core.files import bring_back, names_in
 from peftlab.core.folder_lock import alone_in
 from peftlab.core.record import read_record
 from peftlab.packs.layout import SUITE_DATA_NAME
@@ -86,6 +86,7 @@ def refuse_foreign_folder(folder: Path, *, is_page: Callable[[Path], bool]) -> N
     Raises:
         UserError: It is a file, holds other things, lies in a run's folder, or cannot be made.
     """
+    bring_back(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError("the suite's folder is a file", where=str(folder), hint="Choose another --output-dir.")
     there = names_in(folder)

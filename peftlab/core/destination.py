@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.core.errors import UserError
-from peftlab.core.files import PARTIAL
+from peftlab.core.files import PARTIAL, bring_back
 
 SEARCH_NAME = "search.json"
 """What a search is, in its folder."""
@@ -91,6 +91,7 @@ def check_folder(path: Path, *, option: str, inputs: Iterable[Path | str] = (), 
         UserError: It lies in an input or in a folder of peftlab's, or cannot be made or written in.
     """
     _check_name(path, option)
+    bring_back(path)
     _check_inputs(path, option, inputs)
     _check_owner(path, option)
     if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114

@@ -116,6 +116,19 @@ def put_back(path: Path) -> None:
             _put_back(leftover, path)
 
 
+def bring_back(path: Path) -> None:
+    """Put a folder back that a process of this machine had moved aside for a new one when it was killed.
+
+    For who looks for the folder before it is written again: else there is none, and another one may take its place.
+    """
+    if not os.path.lexists(path):
+        for leftover in unfinished_in(path.parent):
+            if leftover.name.startswith(_beginning(path)) and leftover.name.endswith(RETIRED):
+                with dead(leftover) as is_dead:
+                    if is_dead:
+                        _take_away(leftover, path)
+
+
 def _put_back(retired: Path, path: Path) -> None:
     if not path.exists() and (retired / path.name).exists():
         (retired / path.name).replace(path)

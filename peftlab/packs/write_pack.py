@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from peftlab.core.errors import UserError
-from peftlab.core.files import PARTIAL, atomic_folder, near_names, write_text
+from peftlab.core.files import PARTIAL, atomic_folder, bring_back, near_names, write_text
 from peftlab.packs.audits import AUDITS_NAME
 from peftlab.packs.layout import (
     CELLS,
@@ -107,6 +107,7 @@ def check_suite_folder(folder: Path) -> None:
     Raises:
         UserError: It is not.
     """
+    bring_back(folder)
     if folder.is_file():
         raise UserError("this is a file", where=str(folder), hint="Give the folder that `peftlab bench` has written.")
     if not folder.is_dir():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.core.errors import UserError
-from peftlab.core.files import is_unfinished, near_names
+from peftlab.core.files import bring_back, is_unfinished, near_names
 from peftlab.core.record import ENSEMBLE_NAME, RECIPE_NAME, RECORD_NAME, RunRecord
 from peftlab.packs.runs import find_packed, read_run_record, suite_cells
 from peftlab.recipe.continuation import EARLIER, put_in_place
@@ -50,6 +50,7 @@ def read_folders(directories: Sequence[Path], *, base: Path | None = None) -> Fo
     found = Found()
     seen: set[Path] = set()
     for directory in directories:
+        bring_back(directory)
         if not directory.exists() and find_packed(directory) is None:
             raise UserError("there is no such folder", where=str(directory), hint=near_names(directory))
         for path in _candidates(directory, found, base):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import os
 import signal
 import stat
@@ -12,11 +14,17 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors import SafetensorError
 
+from peftlab.artifact.saved_folder import find_folder
+from peftlab.core.destination import check_folder
+from peftlab.core.errors import UserError
 from peftlab.core.files import as_os_error, atomic_file, atomic_folder, write_text
+from peftlab.packs.write_pack import check_suite_folder
+from peftlab.report.document import build_report
 
 
 @pytest.fixture(params=[0o022, 0o002, 0o077])
@@ -99,6 +107,24 @@ def test_what_a_killed_process_has_left_goes_with_the_next_one(kind: str, move: 
         (partial if kind == "file" else partial / "newer").touch()
     assert {path.name for path in tmp_path.iterdir()} == {"it", other.name}
     assert kind == "file" or [path.name for path in place.iterdir()] == ["newer"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
+@pytest.mark.parametrize(
+    "look", [find_folder, check_suite_folder, build_report, functools.partial(check_folder, option="--output")]
+)
+def test_a_folder_that_a_killed_process_had_moved_aside_is_there_for_who_looks(
+    look: Callable[[Any], Any], tmp_path: Path
+) -> None:
+    """A report did not find its pack, and `bench` began the suite anew."""
+    place = tmp_path / "it"
+    place.mkdir()
+    (place / "old").touch()
+    subprocess.run([sys.executable, "-c", KILLED, "folder", "2"], cwd=tmp_path, check=False)
+    assert not place.exists()
+    with contextlib.suppress(UserError):  # of what is in it
+        look([place] if look is build_report else place)
+    assert [path.name for path in place.iterdir()] == ["old"]
 
 
 @pytest.mark.parametrize("move", [1, 2])
