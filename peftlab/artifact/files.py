@@ -61,8 +61,8 @@ def check_model(folder: Path) -> None:
     _check_tokenizer(folder, "model")
 
 
-def check_onnx(folder: Path, name: str) -> None:
-    """See that an ONNX export holds all that it must; whether the graph is whole, onnxruntime says.
+def check_one_file(folder: Path, name: str) -> None:
+    """See that an export whose model is one file holds all that it must; whether that is whole, its reader says.
 
     Raises:
         UserError: With the file that is not so.

@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 ONNX_NAME = "model.onnx"
+GGUF_NAME = "model.gguf"
 FORMAT_VERSION: Literal[1] = 1
 
-ExportFormat = Literal["merged", "onnx", "onnx-int8"]
+ExportFormat = Literal["merged", "gguf", "gguf-q8", "onnx", "onnx-int8"]
 
 
 class ExportCheck(Config):
@@ -107,7 +108,7 @@ class SavedExport:
         Raises:
             UserError: There is none, or a file is missing or damaged.
         """
-        from peftlab.artifact.files import check_model, check_onnx
+        from peftlab.artifact.files import check_model, check_one_file
 
         folder = find_folder(path)
         description = read_export(folder)
@@ -117,7 +118,7 @@ class SavedExport:
         if description.format == "merged":
             check_model(folder)
         else:
-            check_onnx(folder, ONNX_NAME)
+            check_one_file(folder, ONNX_NAME if description.format.startswith("onnx") else GGUF_NAME)
         return cls(folder, description, recipe)
 
     @property
@@ -138,7 +139,7 @@ class SavedExport:
     @property
     def is_onnx(self) -> bool:
         """Whether onnxruntime runs it, and not torch."""
-        return self.description.format != "merged"
+        return self.description.format.startswith("onnx")
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -148,11 +149,12 @@ class SavedExport:
         return load_tokenizer(str(self.folder), replace_config(self.recipe.model, revision=None), offline=True)
 
     def load_model(self, *, device: torch.device) -> nn.Module:
-        """A merged export's model, in eval mode."""
+        """The model of an export that torch runs, in eval mode."""
         from peftlab.acceleration.accelerated import prepare
-        from peftlab.artifact.whole_model import load_model
+        from peftlab.artifact.whole_model import load_gguf, load_model
 
-        model = load_model(self.folder).eval().to(device)
+        model = load_model(self.folder) if self.description.format == "merged" else load_gguf(self.folder / GGUF_NAME)
+        model = model.eval().to(device)
         prepare(model, self.recipe.model.acceleration)
         return model
 

@@ -15,7 +15,7 @@ from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
 from peftlab.core.amounts import size
 
-Kind = Literal["merged", "onnx", "onnx-int8"]
+Kind = Literal["merged", "gguf", "gguf-q8", "onnx", "onnx-int8"]
 Combine = Literal["linear", "ties", "dare"]
 
 
@@ -31,7 +31,8 @@ def export(
         Kind,
         typer.Option(
             "--format",
-            help="merged: a plain transformers model. onnx: for other runtimes. onnx-int8: smaller and faster on CPUs.",
+            help="merged: a plain transformers model. gguf: for llama.cpp and Ollama, in 16 bits; gguf-q8: in 8. "
+            "onnx: for other runtimes. onnx-int8: smaller and faster on CPUs.",
             show_default=False,
         ),
     ],
@@ -44,8 +45,8 @@ def export(
     max_score_loss: Annotated[
         float | None,
         typer.Option(
-            help="How much the recipe's metric may get worse. Default: 0.001, or 0.01 for onnx-int8 and quantised "
-            "bases."
+            help="How much the recipe's metric may get worse. Default: 0.001, or 0.01 for gguf, onnx-int8 and "
+            "quantised bases."
         ),
     ] = None,
     device: Device = "auto",

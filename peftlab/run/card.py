@@ -53,7 +53,7 @@ def write_card(
         record: Of the run.
         folder: Holds the weights.
         task: What it was tuned on.
-        library: What loads the folder: ``peft``, ``transformers`` or ``onnx``.
+        library: What loads the folder: ``peft``, ``transformers``, ``onnx`` or ``gguf``.
         intervals: Of the metrics on the test split (on the validation split where there is none).
         usage: What must be done with the model's outputs.
         export: What was checked of an export, as a paragraph.
@@ -146,8 +146,10 @@ def _body(record: RunRecord, intervals: Intervals, usage: str, export: str | Non
 
 
 def _loading(record: RunRecord, folder: Path, auto_class: str, library: str) -> str:
-    """How plain libraries load the folder, as Python that runs in it as it stands; empty where they cannot."""
+    """How others load the folder, as Python or a command that runs in it as it stands; empty where they cannot."""
     is_adapter = library == "peft"
+    if library == "gguf":
+        return "```sh\nllama-server -m model.gguf    # of llama.cpp; in the folder of this file\n```"
     if library == "onnx" or (is_adapter and not (folder / PEFT_CONFIG).is_file()):
         return ""
     added = is_adapter and record.recipe["model"].get("add_tokens")

@@ -79,5 +79,6 @@ def test_the_commands_run(command: Command, tmp_path: Path, monkeypatch: pytest.
             done = command(*words, *more.get(words[0], []))
             assert done.returncode == 0, (words, done.stderr)
             verbs.append(words[0])
-    assert verbs == ["estimate", "run", "predict", "predict", "evaluate", "export"]
+    assert verbs == ["estimate", "run", "predict", "predict", "evaluate", "export", "export"]
     assert (tmp_path / "model" / "model.safetensors").is_file()
+    assert (tmp_path / "mine-gguf" / "model.gguf").is_file()

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftlab.artifact.save import write_companions
 from peftlab.artifact.saved_export import (
-    ONNX_NAME,
     ComposedPart,
     ExportCheck,
     ExportDescription,
@@ -36,7 +34,7 @@ from peftlab.inference.export.check import (
     largest_logit,
     limits_of,
 )
-from peftlab.inference.export.onnx import export_onnx, inputs_of, quantize_int8
+from peftlab.inference.export.write_model import write_model
 from peftlab.inference.free_memory import let_go
 from peftlab.inference.load_tuned import load_export, load_run
 from peftlab.inference.reference import load_held_out
@@ -48,8 +46,11 @@ from peftlab.run.run_folder import RunFolder
 if TYPE_CHECKING:
     import torch
 
-SAMPLE = 8
-"""Examples with which torch traces a model."""
+AS_MERGED = ("merged", "gguf", "gguf-q8")
+"""Formats of the base's own shape: what was trained must fold into its weights."""
+IN_EIGHT_BITS = ("gguf-q8", "onnx-int8")
+ROUNDING = {"gguf": 2.0**-10}
+"""The step from 1 to the next number where a format rounds to 16 bits; a model in bfloat16 says so itself."""
 
 
 def export_run(
@@ -106,8 +107,10 @@ def check_path(run: SavedRun, kind: ExportFormat) -> None:
     from peftlab.artifact.merge import check_mergeable
 
     recipe = run.recipe
-    if kind == "merged":
+    if kind in AS_MERGED:
         check_mergeable(recipe.method)
+        if kind != "merged":
+            _check_gguf(run)
         return
     if not recipe.task.predicts_from_logits:
         raise UnsupportedError(
@@ -123,6 +126,17 @@ def check_path(run: SavedRun, kind: ExportFormat) -> None:
             hint="Export it as `merged`.",
         )
     check_installed(("onnx", "onnxscript", "onnxruntime"), "ONNX exports need", extra="onnx")
+
+
+def _check_gguf(run: SavedRun) -> None:
+    import transformers
+
+    from peftlab.inference.export.gguf import check_gguf
+
+    config = transformers.AutoConfig.from_pretrained(run.artifact, local_files_only=True, trust_remote_code=False)
+    head = run.recipe.task.head(run.labels)
+    classes = config.architectures if head.auto_class == "AutoModelForCausalLM" else [f"a task with {head.auto_class}"]
+    check_gguf(next(iter(classes or ()), "no class that is known"), config, run.tokenizer)
 
 
 def export_tuned(
@@ -159,7 +173,7 @@ def export_tuned(
     method, quantized = tuned.recipe.method, tuned.recipe.model.quantization is not None
     drift = None
     assert tuned.model is not None  # noqa: S101 - runs are loaded by torch
-    if quantized and (method.mergeable or kind != "merged"):
+    if quantized and (method.mergeable or kind not in AS_MERGED):
         let_go(tuned.model)  # what it says of the data is known, and a large base is not held twice
         plain = load_run(tuned.folder, offline=offline, device=device, report=reporter.say, dequantize=True)
         answers = collect_answers(plain, split, reporter, f"the dequantised base on {split.name}")
@@ -167,9 +181,9 @@ def export_tuned(
         reporter.say(f"dequantising the base moves a logit by {drift:.4g} at most")
         tuned = plain
         assert tuned.model is not None  # noqa: S101
-    model: Any = merge(tuned.model, method) if method.mergeable or kind == "merged" else tuned.model
+    model: Any = merge(tuned.model, method) if method.mergeable or kind in AS_MERGED else tuned.model
     with atomic_folder(output) as partial:
-        task, inputs = _write(model, tuned, split, kind, partial, reporter)
+        task, inputs = write_model(model, tuned, split, kind, partial, reporter)
         let_go(model)
         description = ExportDescription(
             format=kind,
@@ -184,7 +198,9 @@ def export_tuned(
         )
         write_export(description, partial)
         exported = collect_answers(load_export(partial, device=device), split, reporter, f"the export on {split.name}")
-        limits = limits_of(tuned.rounding, in_eight_bits=quantized or kind == "onnx-int8")
+        limits = limits_of(
+            max(tuned.rounding, ROUNDING.get(kind, 0.0)), in_eight_bits=quantized or kind in IN_EIGHT_BITS
+        )
         check = compare(reference, exported, split.name, rounding=limits.rounding)
         check = check.model_copy(update={"logit_drift_of_dequantization": drift})
         _enforce(check, limits, max_score_loss, tuned, reference)
@@ -215,39 +231,6 @@ def check_output(output: Path | str, runs: Sequence[Path]) -> None:
         )
 
 
-def _write(
-    model: Any, tuned: TunedModel, split: EncodedSplit, kind: ExportFormat, folder: Path, reporter: Reporter
-) -> tuple[Task, list[str]]:
-    """Write weights and tokenizer; returns the task that goes with them, and the names of the model's inputs."""
-    model = model.cpu().eval()
-    task = tuned.task.complete(model, may_add=kind != "merged")
-    tuned.tokenizer.save_pretrained(folder)
-    batch = tuned.task.collate(_sample(tuned.task, split), tuned.tokenizer.pad_token_id)
-    if kind == "merged":
-        reporter.say("writing the merged model")
-        model.save_pretrained(folder)
-        write_companions(task.companion_files(model.config), folder)
-        return task, inputs_of(batch)
-    reporter.say("exporting to ONNX")
-    model = model.float()  # onnxruntime computes in float32 on CPUs
-    model.config.save_pretrained(folder)
-    path = folder / ONNX_NAME
-    inputs = export_onnx(model, tuned.task, batch, path, max_length=tuned.max_length)
-    if kind == "onnx-int8":
-        full = folder / "float32.onnx"
-        path.rename(full)
-        quantize_int8(full, path)
-        for leftover in folder.glob("float32.onnx*"):
-            leftover.unlink()
-    return task, inputs
-
-
-def _sample(task: Task, split: EncodedSplit) -> list[dict[str, Any]]:
-    """Examples of different lengths: torch takes a size of 1 for a constant."""
-    order = sorted(range(len(split)), key=lambda at: -task.length(split.examples[at]))
-    return [split.examples[at] for at in (order * 2)[:: max(1, len(order) // SAMPLE)][: max(2, SAMPLE)]]
-
-
 def _enforce(check: Any, limits: Limits, max_score_loss: float | None, tuned: TunedModel, reference: Answers) -> None:
     if max_score_loss is not None:
         limits = dataclasses.replace(limits, score_loss=max_score_loss)
@@ -276,7 +259,7 @@ def _write_card(folder: Path, tuned: TunedModel, description: ExportDescription,
         record,
         folder,
         task=tuned.task,
-        library="transformers" if description.format == "merged" else "onnx",
+        library={"merged": "transformers", "gguf": "gguf", "gguf-q8": "gguf"}.get(description.format, "onnx"),
         intervals=intervals,
         usage=task.usage_note(),
         export=_composition_text(description)
