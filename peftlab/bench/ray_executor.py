@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
-import shutil
 import socket
 import threading
 import time
@@ -23,7 +22,7 @@ from peftlab.bench.ray_cell import Parcel, forget_cell
 from peftlab.bench.ray_cluster import Node, Share, Versions, living_nodes, version_reader
 from peftlab.bench.worker import leave_record
 from peftlab.core.errors import PeftlabError, first_line
-from peftlab.core.files import write_text
+from peftlab.core.files import delete_folder, write_text
 from peftlab.core.record import RECIPE_NAME, RECORD_NAME, RunRecord, Status, read_record
 from peftlab.core.reporter import Reporter
 from peftlab.recipe.schema import Recipe
@@ -219,8 +218,7 @@ def unpack(parcel: Parcel, folder: Path) -> None:
     Raises:
         PeftlabError: A path would leave the folder.
     """
-    if folder.exists():
-        shutil.rmtree(folder)
+    delete_folder(folder)
     for name in sorted(parcel.files, key=lambda name: (name == RECORD_NAME, name != RECIPE_NAME, name)):
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts:

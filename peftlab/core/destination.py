@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from peftlab.core.errors import UserError
-from peftlab.core.files import PARTIAL, bring_back
+from peftlab.core.files import bring_back, try_to_write
 
 SEARCH_NAME = "search.json"
 """What a search is, in its folder."""
@@ -103,7 +102,7 @@ def check_folder(path: Path, *, option: str, inputs: Iterable[Path | str] = (), 
         _check_writable(path, option)
 
 
-def check_writable(folder: Path, *, where: str, name: str = "", hint: str = "Choose another place.") -> None:
+def check_writable(folder: Path, *, where: str, name: str = "peftlab", hint: str = "Choose another place.") -> None:
     """Refuse a folder in which nothing can be written.
 
     Args:
@@ -116,9 +115,7 @@ def check_writable(folder: Path, *, where: str, name: str = "", hint: str = "Cho
         UserError: Nothing can be written in it.
     """
     try:
-        descriptor, partial = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=PARTIAL)
-        os.close(descriptor)
-        Path(partial).unlink()
+        try_to_write(folder / name)
     except OSError as error:
         raise UserError(f"nothing can be written in {folder}: {error.strerror}", where=where, hint=hint) from None
 
@@ -215,7 +212,6 @@ def _check_owner(path: Path, option: str) -> None:
 
 
 def _check_writable(path: Path, option: str) -> None:
-    """Try it: rights alone do not tell of full, read-only and special file systems."""
     folder = path.parent
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent

@@ -109,6 +109,15 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
+def delete_folder(path: Path) -> None:
+    """Delete a folder, if it is there, so that nobody takes the half of it that a kill leaves for the whole."""
+    _take_leftovers(path)
+    if path.is_dir():
+        with being_written(lambda: _new_folder(path, PARTIAL)) as aside:
+            path.replace(aside / path.name)
+            shutil.rmtree(aside)
+
+
 def put_back(path: Path) -> None:
     """Put a folder back that a killed process had moved aside for a new one; only for who alone writes there."""
     for leftover in unfinished_in(path.parent):
@@ -134,12 +143,27 @@ def _put_back(retired: Path, path: Path) -> None:
         (retired / path.name).replace(path)
 
 
+def try_to_write(path: Path) -> None:
+    """Make a file beside a path and take it away: rights alone do not tell of full, read-only and special file systems.
+
+    Raises:
+        OSError: None can be made.
+    """
+    _take_leftovers(path)
+    with being_written(lambda: _new_file(path)) as partial:
+        partial.unlink()
+
+
 def _make_place_for(path: Path) -> None:
-    """Make the folder of what is to be written, and take away what killed processes have left of the same.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _take_leftovers(path)
+
+
+def _take_leftovers(path: Path) -> None:
+    """Take away what killed processes have left half-written of the same.
 
     Only this machine's: some file systems let no other machine see whether one is still being written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     of_path = re.compile(rf"{re.escape(_beginning(path))}[^.]+({re.escape(PARTIAL)}|{re.escape(RETIRED)})")
     for leftover in unfinished_in(path.parent):
         if of_path.fullmatch(leftover.name):

@@ -23,7 +23,7 @@ from peftlab.core.reporter import Reporter, Silent
 from peftlab.preparation.check import CheckedRecipe, check_recipe
 from peftlab.preparation.places import at_place
 from peftlab.recipe.schema import Recipe
-from peftlab.run.card import write_card
+from peftlab.run.card import CARD_NAME, write_card
 from peftlab.run.given_base import given_base
 from peftlab.run.processes import check_same_work, own_folder
 from peftlab.run.run_folder import RunFolder, check_output_dir, choose_folder, open_run_folder
@@ -160,6 +160,7 @@ def _run_in_world(
         place = world.first(lambda: folder.path)
         if finished is not None:
             reporter.say("this run has already finished; its record is kept")
+            world.first(lambda: _complete(finished, folder, checked))
             return RunResult(finished, place)
         try:
             with at_place(document, ("method",)):
@@ -314,12 +315,21 @@ def _run_stages(
                 raise error from error.__cause__
     world.leave_record = None
     record = leave_record(error)
-    if record.status == "success" and world.is_first:
-        _write_card(record, folder, checked)
+    if error is None and world.is_first:
+        _complete(record, folder, checked)
     return record
 
 
-def _write_card(record: RunRecord, folder: RunFolder, checked: CheckedRecipe) -> None:
+def _complete(record: RunRecord, folder: RunFolder, checked: CheckedRecipe) -> None:
+    """What a run needs its record for, or goes once that is there: a kill before it must not cost the training."""
+    artifact = folder.path / (MODEL if checked.recipe.method.trains_base else ADAPTER)
+    if record.status == "success" and artifact.is_dir() and not (artifact / CARD_NAME).exists():
+        _write_card(record, folder, artifact, checked)
+    if checked.recipe.training.checkpoint_every_steps is None:
+        folder.checkpoints.delete()
+
+
+def _write_card(record: RunRecord, folder: RunFolder, artifact: Path, checked: CheckedRecipe) -> None:
     """A model card beside the weights, where the Hub and people look for it."""
     from peftlab.measurement.example_intervals import intervals_of_file
 
@@ -327,7 +337,7 @@ def _write_card(record: RunRecord, folder: RunFolder, checked: CheckedRecipe) ->
     is_whole = checked.recipe.method.trains_base
     write_card(
         record,
-        folder.path / (MODEL if is_whole else ADAPTER),
+        artifact,
         task=checked.recipe.task,
         library="transformers" if is_whole else "peft",
         usage=checked.recipe.task.usage_note(),

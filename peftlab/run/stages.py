@@ -92,5 +92,3 @@ def _run_stages(run: RunContext) -> None:
         model = saving.reload(trained)
     with clock.phase("evaluate"):
         evaluation.evaluate(model)
-    if run.recipe.training.checkpoint_every_steps is None:
-        run.folder.checkpoints.delete()

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from peftlab.core.errors import UnsupportedError, UserError
-from peftlab.core.files import atomic_folder, put_back
+from peftlab.core.files import atomic_folder, delete_folder, put_back, unfinished_in
 from peftlab.training.sharding import part_like
 
 BEST = "best"
@@ -65,8 +65,7 @@ class CheckpointFolder:
     def write_step(self, step: int, checkpoint: Checkpoint) -> None:
         """Write the checkpoint of a step, and then delete the older ones."""
         self.write(f"step-{step:08d}", checkpoint)
-        for older in self._steps()[:-1]:
-            shutil.rmtree(older)
+        self._delete_older()
 
     def read(self, name: str) -> Checkpoint:
         """Read a checkpoint.
@@ -93,7 +92,8 @@ class CheckpointFolder:
         return Checkpoint(**parts, state=state)
 
     def read_latest(self) -> Checkpoint | None:
-        """The checkpoint of the latest step, or None where there is none."""
+        """The checkpoint of the latest step, or None where there is none. A kill may have left older ones: they go."""
+        self._delete_older()
         steps = self._steps()
         return self.read(steps[-1].name) if steps else None
 
@@ -122,8 +122,14 @@ class CheckpointFolder:
 
     def delete(self) -> None:
         """Delete all of them."""
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
+        delete_folder(self.folder)
+
+    def _delete_older(self) -> None:
+        for leftover in unfinished_in(self.folder):
+            if leftover.name.startswith(".step-"):
+                shutil.rmtree(leftover)
+        for older in self._steps()[:-1]:
+            delete_folder(older)
 
     def _steps(self) -> list[Path]:
         return sorted(self.folder.glob("step-*")) if self.folder.is_dir() else []

@@ -16,9 +16,9 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
-from peftlab.cli.run import _guards_line
+from peftlab.cli.run import _guards_line, summary
 from peftlab.core.changed_settings import changed_settings
-from peftlab.core.record import Guard, RunRecord, read_record
+from peftlab.core.record import Guard, RunRecord, Throughput, read_record
 from peftlab.recipe.schema import load_recipe
 from peftlab.run.evaluation_stage import EvaluationStage
 from peftlab.run.run import run_recipe
@@ -478,3 +478,13 @@ def test_equal_answers_stand_at_the_end_also_where_they_are_no_fault() -> None:
     assert "note: answers_vary: 2 steps are too few to tell (test: all 24" in shown
     guards["answers_vary"] = Guard.not_applicable("the task decides nothing by examples, or none was evaluated")
     assert "note" not in _guards_line(SimpleNamespace(guards=guards))
+
+
+@pytest.mark.parametrize(("used", "told"), [(0.39, "39% of this machine's"), (1.91, "more than a busy machine's")])
+def test_no_share_of_the_machine_is_above_one(used: float, told: str, tiny_run: Callable[..., Path]) -> None:
+    speed = Throughput(
+        tokens_per_second=1.0, examples_per_second=1.0, padding_fraction=0.0, flops_utilization=used, timed_steps=1,
+        matmul_flops_per_second=1.0,
+    )  # fmt: skip
+    record = read_record(tiny_run()).model_copy(update={"throughput": speed})
+    assert f"1 tokens/s, {told} matmul rate; 0.0% padding" in summary(SimpleNamespace(record=record, folder=Path("r")))

@@ -109,3 +109,23 @@ def test_a_report_passes_over_what_is_half_written(command, tiny_run: Callable[.
     done = command("report", tmp_path / "runs")
     assert done.returncode == 2
     assert "no readable record" in done.stderr
+
+
+def test_a_stop_around_the_record_costs_no_training_and_leaves_a_whole_run(
+    command, tiny_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, sets = tmp_path / "out", ("--set", "training.max_steps=1", "--set", "evaluation.test=false")
+    arguments = ("run", tiny_run() / "recipe.yaml", "--output-dir", run, *sets)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("peftlab.run.run.write_record", stop)
+        assert command(*arguments).returncode == 1
+    assert "resuming after step 1" in command(*arguments, "--resume").stderr
+    (run / "adapter" / "README.md").unlink()
+    (run / "checkpoints" / "step-00000001").mkdir(parents=True)
+    assert "already finished" in command(*arguments, "--resume").stderr
+    assert (run / "adapter" / "README.md").exists()
+    assert not (run / "checkpoints").exists()

@@ -74,12 +74,15 @@ import os, signal, sys
 from pathlib import Path
 from peftlab.core import files
 moves = []
-def move(self, target):
+def move(self, *target):
     moves.append(target)
     if len(moves) == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
-    return before(self, target)
+    return before(self, *target)
 before, Path.replace = Path.replace, move
+if sys.argv[1] == "check":
+    Path.unlink = move
+    files.try_to_write(Path("it"))
 write = {"file": files.atomic_file, "folder": files.atomic_folder}[sys.argv[1]]
 with write(Path("it")) as partial:
     (partial / "new" if partial.is_dir() else partial).write_text("new")
@@ -87,9 +90,9 @@ with write(Path("it")) as partial:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
-@pytest.mark.parametrize(("kind", "move"), [("file", 1), ("folder", 1), ("folder", 2)])
+@pytest.mark.parametrize(("kind", "move"), [("check", 1), ("file", 1), ("folder", 1), ("folder", 2)])
 def test_what_a_killed_process_has_left_goes_with_the_next_one(kind: str, move: int, tmp_path: Path) -> None:
-    write, place = (atomic_file if kind == "file" else atomic_folder), tmp_path / "it"
+    write, place = (atomic_folder if kind == "folder" else atomic_file), tmp_path / "it"
     other = tmp_path / ".it.too.x.partial"
     other.touch()
     if kind == "folder":
@@ -103,10 +106,10 @@ def test_what_a_killed_process_has_left_goes_with_the_next_one(kind: str, move: 
             assert (place / "old").exists()  # also where it had no name for a moment
         with write(place) as at_once:  # one that is at work keeps what it writes
             assert partial.exists()
-            (at_once if kind == "file" else at_once / "new").touch()
-        (partial if kind == "file" else partial / "newer").touch()
+            (at_once / "new" if kind == "folder" else at_once).touch()
+        (partial / "newer" if kind == "folder" else partial).touch()
     assert {path.name for path in tmp_path.iterdir()} == {"it", other.name}
-    assert kind == "file" or [path.name for path in place.iterdir()] == ["newer"]
+    assert kind != "folder" or [path.name for path in place.iterdir()] == ["newer"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")

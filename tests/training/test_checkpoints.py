@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -38,6 +39,32 @@ def test_only_the_latest_step_is_kept(tmp_path: Path) -> None:
     assert latest is not None
     assert latest.state["progress"]["step"] == 100
     assert torch.equal(latest.parameters["w"], torch.full((2, 2), 100.0))
+
+
+@pytest.mark.parametrize("is_all", [False, True])
+def test_a_checkpoint_that_a_kill_has_half_deleted_is_taken_for_none(
+    is_all: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = CheckpointFolder(tmp_path / "checkpoints")
+    folder.write_step(1, checkpoint(1))
+
+    def killed(path: Path, **_: object) -> None:
+        if not any(path.rglob(f"step-0000000{2 if is_all else 1}")):
+            return  # what goes anyway
+        next(path.rglob("state.json")).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", killed)
+        with contextlib.suppress(KeyboardInterrupt):
+            folder.write_step(2, checkpoint(2))
+            folder.delete()
+    latest = folder.read_latest()
+    assert (latest is None) is is_all
+    folder.write_step(3, checkpoint(3))
+    assert [path.name for path in folder.folder.iterdir()] == ["step-00000003"]
+    folder.delete()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_write_that_fails_leaves_the_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -225,7 +225,7 @@ def check_output(output: Path | str, runs: Sequence[Path]) -> None:
         )
     if output.exists() and any(output.iterdir()):
         raise UserError(
-            "the output folder exists and is not empty; an export never overwrites anything",
+            "the folder exists and is not empty; nothing in it is overwritten",
             where=str(output),
             hint="Choose another --output.",
         )
