@@ -285,6 +285,7 @@ class SavedRun:
         return self.artifact if self.is_whole else self._merged(offline=offline)
 
     def _merged(self, *, offline: bool) -> Path:
+        import torch
         from filelock import FileLock
 
         from peftlab.artifact.merge import merge
@@ -297,8 +298,9 @@ class SavedRun:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_suffix(".lock")):
             if not (target / "config.json").is_file():
-                # Merged into quantised matrices, an update would be rounded away.
-                model = merge(self.load_model(offline=offline, dequantize=True), self.recipe.method)
+                # Merged into quantised matrices, an update would be rounded away. Plain ones may not fit onto a card.
+                loaded = self.load_model(offline=offline, device=torch.device("cpu"), dequantize=True)
+                model = merge(loaded, self.recipe.method)
                 with atomic_folder(target) as partial:
                     model.save_pretrained(partial)
                     self.tokenizer.save_pretrained(partial)

@@ -198,8 +198,8 @@ def _load_weights(
         skeleton, missing = load(device_map="meta")
         keep = unquantized_modules(skeleton, find_head_modules(skeleton, head, missing))
         quantization = {"quantization_config": quantization_config(config, dtype=dtype, keep=keep)}
-        if device is not None and device.type == "cpu":  # else transformers takes the current card, if there is one
-            quantization["device_map"] = {"": "cpu"}
+        if device is not None:  # else transformers takes the card that is this thread's current one, if there is one
+            quantization["device_map"] = {"": device.type if device.index is None else device.index}
     model, info = load(**quantization)
     return model, own_config, info
 

@@ -61,10 +61,12 @@ def test_a_quantised_base_for_the_cpu_is_put_on_no_card(tiny_bert: Path, monkeyp
 
     def from_pretrained(kind: Any, *args: Any, **options: Any) -> Any:
         asked.append(options.get("device_map"))
+        if asked[-1] == {"": 1}:
+            options["device_map"] = {"": "cpu"}  # in the place of the card
         return own(kind, *args, **options)
 
     monkeypatch.setattr(transformers.BertForSequenceClassification, "from_pretrained", classmethod(from_pretrained))
-    for device, place in ((CPU, {"": "cpu"}), (None, None)):
+    for device, place in ((CPU, {"": "cpu"}), (torch.device("cuda", 1), {"": 1}), (None, None)):
         config = ModelConfig(path=str(tiny_bert), quantization="nf4")
         settings = {"dtype": torch.float32, "dropout": None, "pad_token_id": 0, "offline": True, "device": device}
         load_base_model(str(tiny_bert), config, HEAD, **settings)

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from test_export import told_by_run
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 
 from peftlab.artifact.saved_export import ExportDescription, read_export
 from peftlab.artifact.saved_run import checkpoint_of
@@ -92,8 +93,13 @@ def test_a_run_starts_from_the_dequantised_weights_of_another(
     tiny_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path / "cache"))
-    run = tiny_run(quantization="nf4")
+    run, places = tiny_run(quantization="nf4"), []
+    own = Bnb4BitHfQuantizer.update_device_map
+    monkeypatch.setattr(
+        Bnb4BitHfQuantizer, "update_device_map", lambda self, given: places.append(given) or own(self, given)
+    )
     merged = Path(checkpoint_of(run, offline=True))
+    assert places == [{"": "cpu"}], "for None transformers takes a card, onto which the plain weights may not fit"
     export(run, "merged", tmp_path / "out")
     there, here = load_file(merged / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
     assert there.keys() == here.keys()
