@@ -18,6 +18,7 @@ from peftlab.core.errors import DataError, RunFailedError, UserError
 from peftlab.core.wrong_request import say_no_route, say_what_is_wrong
 from peftlab.serving import completions_route, embeddings_route, generate_route, models_route, rerank_route
 from peftlab.serving.batcher import ClosingError, QueueFullError
+from peftlab.serving.card_trouble import CardFailedError, NoMemoryError
 from peftlab.serving.disconnect import unless_disconnected
 from peftlab.serving.gate import Gate
 from peftlab.serving.host import Hosted
@@ -66,9 +67,11 @@ async def remove_adapter(name: str, service: Served) -> None:
     await service.remove(name)
 
 
-@router.get("/healthz")
+@router.get("/healthz", responses={503: {"model": Problem}})
 async def health(service: Served) -> Health:
-    """Tell whether requests are taken."""
+    """Tell whether requests are taken; 503 once the card has failed, and only a new start can help."""
+    if (failure := service.batcher.failure) is not None:
+        raise CardFailedError(failure.message, hint=failure.hint)
     status = "closing" if service.batcher.is_closing else "ok"
     return Health(status=status, adapters=len(service.adapters()), waiting=service.batcher.waiting)
 
@@ -124,7 +127,8 @@ def _is_for_tables(error: UserError) -> bool:
 
 async def _run_failed(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RunFailedError)  # noqa: S101
-    return problem(request.url.path, 500, error.message, error.hint)
+    status = 503 if isinstance(error, NoMemoryError | CardFailedError) else 500
+    return problem(request.url.path, status, error.message, error.hint)
 
 
 async def _queue_full(request: Request, error: Exception) -> JSONResponse:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peftlab.serving.batch_choice import choose_batch
+from peftlab.serving.card_trouble import CardFailedError
 from peftlab.serving.host import Answer, WorkItem
 from peftlab.serving.serving_config import Batching
 
@@ -69,6 +70,7 @@ class Batcher:
 
     Attributes:
         accepted: Texts taken so far.
+        failure: Why nothing can be computed any more; None: it can.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Batcher:
         self._seconds_per_text = 0.02
         self._closing = False
         self.accepted = 0
+        self.failure: CardFailedError | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -273,6 +276,8 @@ class Batcher:
         self._seconds_per_text = 0.9 * self._seconds_per_text + 0.1 * seconds_per_text
 
     def _give(self, waiting: _Waiting, answer: Any) -> None:
+        if isinstance(answer, CardFailedError):
+            self.failure = answer
         if waiting.answer.done():
             return
         if isinstance(answer, Exception):

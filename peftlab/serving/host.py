@@ -35,6 +35,7 @@ from peftlab.inference.load_tuned import load_tuned
 from peftlab.inference.predict import check_answers
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.recipe.schema import Recipe
+from peftlab.serving.card_trouble import told
 
 Answer = Prediction | Tensor
 """What is said of a text, or read in it."""
@@ -354,9 +355,9 @@ class _Written:
             self._hosted.group.use(self._hosted.name)
             return [(self.items.pop(wanted), text) for wanted, text in self._texts.advance()]
         except Exception as error:  # noqa: BLE001 - those who wait must hear of it, and the service goes on
-            failed: list[tuple[WorkItem, GeneratedText | Exception]] = [(item, error) for item in self.items.values()]
+            trouble, items = told(error), list(self.items.values())
             self.items.clear()
-            return failed
+            return [(item, trouble) for item in items]
 
 
 def _logits(items: Sequence[WorkItem]) -> tuple[dict[str, Tensor], Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from peftlab.core.splits import Split
 from peftlab.data.columns import check_columns
 from peftlab.inference.predict import rounded
 from peftlab.serving.batcher import Batcher
+from peftlab.serving.card_trouble import in_parts
 from peftlab.serving.host import Host, Hosted, WorkItem
 from peftlab.serving.serving_config import ServingConfig
 from peftlab.serving.telemetry import Telemetry
@@ -42,7 +44,11 @@ class Service:
         self._leaving: set[str] = set()
         self._adding = asyncio.Lock()
         self.batcher = Batcher(
-            host.answer, host.write, config.batching, max_queue=config.limits.max_queue, on_batch=telemetry.batch
+            functools.partial(in_parts, host.answer),
+            host.write,
+            config.batching,
+            max_queue=config.limits.max_queue,
+            on_batch=telemetry.batch,
         )
 
     def adapters(self) -> list[Hosted]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import gc
 import http.client
 import json
 import socket
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -224,6 +226,27 @@ def test_a_model_whose_logits_are_no_numbers_says_so(start, runs: dict[str, Path
     assert (status, problem["error"]) == (500, "the model gives logits that are not finite")
     assert events(generate(client, TEXTS[0], stream=True)[1]) == [("error", problem)]
     assert "defect" not in client.log.getvalue()
+
+
+def test_when_memory_runs_out_those_who_wait_are_told_and_nothing_is_kept(start, runs: dict[str, Path]) -> None:
+    client, held = start({"only": runs["first"]}), list[weakref.ref[torch.Tensor]]()
+
+    def run_out(*_: object) -> None:
+        states = torch.zeros(8)
+        held.append(weakref.ref(states))
+        if len(held) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    hook = client.service.host.models["only"].tuned.model.register_forward_pre_hook(run_out)
+    gc.disable()  # circles would be found too late
+    try:
+        status, problem = generate(client, TEXTS[0], max_new_tokens=50, temperature=10.0)
+        assert (status, problem["error"]) == (503, "memory ran out")
+        assert not [left for left in held if left() is not None]
+    finally:
+        gc.enable()
+    hook.remove()
+    assert generate(client, TEXTS[0])[0] == 200
 
 
 def test_texts_and_predictions_come_while_another_text_is_written(

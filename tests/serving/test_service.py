@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
 import json
 import re
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from peftlab.core.address import bind, check_address
 from peftlab.core.errors import UserError
@@ -83,6 +86,38 @@ def test_many_clients_get_the_answers_of_their_adapter(start, runs: dict[str, Pa
     logged = [json.loads(line) for line in client.log.getvalue().splitlines()]
     assert sum(line["event"] == "request" and line.get("texts") == 1 for line in logged) == 240
     assert not any(text in client.log.getvalue() for text in TEXTS)
+
+
+def test_when_memory_runs_out_less_is_computed_at_once_and_a_failed_card_is_told(start, runs: dict[str, Path]) -> None:
+    expected, held = told_by_predict(runs["first"], TEXTS[:8]), list[weakref.ref[torch.Tensor]]()
+    client, most = start({"only": runs["first"]}), 3
+
+    def run_out(_model: object, _words: object, batch: dict[str, Any]) -> None:
+        states = torch.zeros(8)
+        held.append(weakref.ref(states))
+        if not most:
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore of it")
+        if len(batch["input_ids"]) > most or batch["input_ids"].shape[1] > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    client.service.host.models["only"].tuned.model.register_forward_pre_hook(run_out, with_kwargs=True)
+    gc.disable()  # circles would be found too late
+    try:
+        status, body = client.predict(TEXTS[:8])
+        assert status == 200, body
+        for answer, wanted in zip(body["predictions"], expected, strict=True):
+            same(answer, wanted)
+        assert len(held) > 4, "once for 8 texts, for each half, and for smaller parts of them"
+        status, body = client.predict([" ".join(TEXTS[:8])])
+        assert (status, body["error"]) == (503, "memory ran out")
+        assert not [left for left in held if left() is not None]
+    finally:
+        gc.enable()
+    assert client.predict(TEXTS[:1])[0] == client.request("GET", "/healthz")[0] == 200
+    most = 0
+    status, body = client.predict(TEXTS[:1])
+    assert (status, body["error"]) == (503, "the card has failed: CUDA error: an illegal memory access was encountered")
+    assert client.request("GET", "/healthz")[:2] == (503, body)
 
 
 def test_adapters_share_a_base_in_half_precision(start, tiny_run: Run) -> None:
