@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
@@ -16,7 +16,7 @@ from peftlab.board.form import CHOSEN, answers_of, choices_of, sections_of, sett
 from peftlab.board.jobs import Job, Jobs
 from peftlab.board.runs import Row, RunIndex
 from peftlab.board.trial import Answer, Trial, questions_of, writes_text
-from peftlab.board.visitors import Visitors, read_form
+from peftlab.board.visitors import Sent, Visitors
 from peftlab.core.errors import PeftlabError, UserError
 from peftlab.models.model_config import KNOWN
 from peftlab.recipe.from_settings import recipe_of_settings
@@ -24,15 +24,6 @@ from peftlab.recipe.schema import Recipe
 from peftlab.run.at_work import ask_to_stop
 
 Show = Callable[..., HTMLResponse]
-
-
-async def _sent(request: Request) -> dict[str, str]:
-    request.app.state.visitors.check_acting(request)
-    return await read_form(request)
-
-
-Sent = Annotated[dict[str, str], Depends(_sent)]
-"""A form, from the board's own page and from one who may act."""
 
 
 @dataclass(frozen=True)
@@ -72,27 +63,27 @@ class Actions:
             return None
 
 
-def routes_of(acts: Actions, show: Show, show_run: Callable[..., HTMLResponse]) -> APIRouter:
+def routes_of(actions: Actions, show: Show, show_run: Callable[..., HTMLResponse]) -> APIRouter:
     """The routes of acting.
 
     Args:
-        acts: What they need.
+        actions: What they need.
         show: Makes a page of a template.
         show_run: Makes the page of a run, with other values put in.
     """
     router = APIRouter()
 
-    _add_form(router, acts, show)
-    _add_jobs(router, acts, show)
+    _add_form(router, actions, show)
+    _add_jobs(router, actions, show)
 
     def row_of(key: str) -> Row:
-        if acts.index.folder(key) is None:
+        if actions.index.folder(key) is None:
             raise HTTPException(404, f"there is no run {key}")
-        return acts.index.row(key)
+        return actions.index.row(key)
 
     @router.post("/run/{key:path}/stop")
     def stop(key: str, form: Sent) -> Response:
-        ask_to_stop(acts.index.root / row_of(key).key)
+        ask_to_stop(actions.index.root / row_of(key).key)
         return _to_run(key)
 
     @router.post("/run/{key:path}/resume")
@@ -100,15 +91,15 @@ def routes_of(acts: Actions, show: Show, show_run: Callable[..., HTMLResponse]) 
         if not row_of(key).can_be_resumed:
             raise UserError("only a run that has ended before its time can be taken up", where=key)
         # Its recipe may be a stranger's: who clicks has not read it.
-        has_code = read_run_recipe(acts.index.root / key).model.trust_remote_code
-        return _to_job(acts.jobs.resume(key, [f"model.trust_remote_code={KNOWN}"] if has_code else []))
+        has_code = read_run_recipe(actions.index.root / key).model.trust_remote_code
+        return _to_job(actions.jobs.resume(key, [f"model.trust_remote_code={KNOWN}"] if has_code else []))
 
     @router.post("/run/{key:path}/try")
     def ask(key: str, request: Request, form: Sent) -> HTMLResponse:
-        folder = acts.index.root / row_of(key).key
+        folder = actions.index.root / row_of(key).key
         texts = [form.get(f"text.{name}", "") for name in questions_of(read_run_recipe(folder))]
         try:
-            answer = acts.trial.ask(folder, texts, explained=form.get("act") == "explain")
+            answer = actions.trial.ask(folder, texts, explained=form.get("act") == "explain")
         except PeftlabError as error:
             return show_run(key, request, status=422, answer=Answer(texts), problem=str(error))
         return show_run(key, request, answer=answer)
@@ -116,13 +107,13 @@ def routes_of(acts: Actions, show: Show, show_run: Callable[..., HTMLResponse]) 
     return router
 
 
-def _add_form(router: APIRouter, acts: Actions, show: Show) -> None:
+def _add_form(router: APIRouter, actions: Actions, show: Show) -> None:
     def page(request: Request, answers: dict[str, str], *, problem: str = "", status: int = 200) -> HTMLResponse:
         task, method = (answers.get(part, "") for part in CHOSEN)
         sections = sections_of(task, method) if task and method else []
         return show(
             "new.html.j2", status, sections=sections, answers=answers, task=task, method=method, problem=problem,
-            tasks=choices_of("task"), methods=choices_of("method"), may_act=acts.visitors.have_token(request),
+            tasks=choices_of("task"), methods=choices_of("method"), may_act=actions.visitors.have_token(request),
         )  # fmt: skip
 
     @router.get("/new")
@@ -135,11 +126,11 @@ def _add_form(router: APIRouter, acts: Actions, show: Show) -> None:
     ) -> HTMLResponse:
         answers: dict[str, str] = {}
         if like is not None:
-            folder = acts.index.folder(like)
+            folder = actions.index.folder(like)
             if folder is None:
                 raise HTTPException(404, f"there is no run {like}")
             answers = answers_of(read_run_recipe(folder).model_dump(mode="json"))
-        elif job is not None and (found := acts.jobs.find(job)) is not None:
+        elif job is not None and (found := actions.jobs.find(job)) is not None:
             answers = dict(found.answers)
         # Another type than that of the run has other keys.
         given = {"task": task, "method": method}
@@ -162,24 +153,24 @@ def _add_form(router: APIRouter, acts: Actions, show: Show) -> None:
             place = (error.where or "").removeprefix("--set").strip(": ")
             text = f"{place}: {error.message}" if place else error.message
             return page(request, typed, problem=f"{text}. {error.hint or ''}", status=422)
-        return _to_job(acts.jobs.start(recipe.name, settings, typed))
+        return _to_job(actions.jobs.start(recipe.name, settings, typed))
 
 
-def _add_jobs(router: APIRouter, acts: Actions, show: Show) -> None:
+def _add_jobs(router: APIRouter, actions: Actions, show: Show) -> None:
     def found(name: str) -> Job:
-        job = acts.jobs.find(name)
+        job = actions.jobs.find(name)
         if job is None:
             raise HTTPException(404, "nothing of this name was started here")
         return job
 
     def values(name: str) -> dict[str, Any]:
         job = found(name)
-        row = acts.index.row(job.key) if acts.index.folder(job.key) is not None else None
-        return {"job": job, "state": acts.jobs.state(job), "row": row}
+        row = actions.index.row(job.key) if actions.index.folder(job.key) is not None else None
+        return {"job": job, "state": actions.jobs.state(job), "row": row}
 
     @router.get("/job/{name}")
     def job(name: str, request: Request) -> HTMLResponse:
-        return show("job.html.j2", **values(name), may_act=acts.visitors.have_token(request))
+        return show("job.html.j2", **values(name), may_act=actions.visitors.have_token(request))
 
     @router.get("/job/{name}/progress")
     def progress(name: str) -> HTMLResponse:
@@ -194,7 +185,7 @@ def _add_jobs(router: APIRouter, acts: Actions, show: Show) -> None:
 
     @router.post("/job/{name}/stop")
     def stop(name: str, form: Sent) -> Response:
-        acts.jobs.stop(found(name))
+        actions.jobs.stop(found(name))
         return RedirectResponse(f"/job/{name}", 303)
 
 

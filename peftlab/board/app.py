@@ -7,24 +7,21 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import jinja2
 from fastapi import FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, StreamingResponse
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
 
 from peftlab.board import contents
 from peftlab.board.actions import Actions, routes_of
 from peftlab.board.jobs import Jobs
+from peftlab.board.pages import Pages
 from peftlab.board.runs import RunIndex
 from peftlab.board.trial import Trial
 from peftlab.board.visitors import Visitors
-from peftlab.core.errors import PeftlabError, UserError
+from peftlab.core.errors import UserError
 from peftlab.core.page_safety import STRICT_POLICY, page_headers
 from peftlab.core.record import read_record
-from peftlab.figures.svg import FIGURE_STYLE
-from peftlab.report import wording
 
 PAGE = 100
 """Runs on a page of the list."""
@@ -34,31 +31,6 @@ OF_REPORTS = STRICT_POLICY.replace(
 )
 """A report brings its style and its script along; all that it says of runs is escaped."""
 FOLLOW_SECONDS = 1.0
-
-
-class Pages:
-    """The templates, and what all of them are given.
-
-    Args:
-        files: How the style and the script of the pages are called.
-    """
-
-    def __init__(self, files: str = "board") -> None:
-        loader = jinja2.PackageLoader("peftlab.board")
-        self._templates = jinja2.Environment(
-            loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-        )
-        self._templates.filters |= {"score": wording.score, "seconds": wording.seconds}
-        self.style = FIGURE_STYLE + self._own(loader, f"{files}.css")
-        self.script = self._own(loader, f"{files}.js")
-
-    def _own(self, loader: jinja2.BaseLoader, name: str) -> str:
-        return loader.get_source(self._templates, name)[0]
-
-    def show(self, name: str, status: int = 200, **values: Any) -> HTMLResponse:
-        """A page."""
-        text = self._templates.get_template(name).render(**values)
-        return HTMLResponse(text, status, headers=page_headers())
 
 
 def build_board(
@@ -86,44 +58,13 @@ def build_board(
     """
     index, pages = RunIndex(root), Pages()
     visitors = Visitors(token, to_look=token_to_look and token is not None)
-    acts = Actions(index, visitors, jobs or Jobs(index.root), trial or Trial())
+    actions = Actions(index, visitors, jobs or Jobs(index.root), trial or Trial())
     app = FastAPI(title="peftlab board", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.visitors = visitors
     _add_list(app, index, pages, visitors)
-    _add_run(app, acts, pages)
+    _add_run(app, actions, pages)
     _add_comparison(app, index)
+    pages.add_to(app, visitors, hint="Open /?token=TOKEN once.", only_loopback=only_loopback)
 
-    @app.get("/board.css")
-    def style() -> Response:
-        return Response(pages.style, media_type="text/css", headers={"X-Content-Type-Options": "nosniff"})
-
-    @app.get("/board.js")
-    def script() -> Response:
-        return Response(pages.script, media_type="text/javascript", headers={"X-Content-Type-Options": "nosniff"})
-
-    @app.get("/favicon.ico")
-    def icon() -> Response:
-        return Response(status_code=204)  # browsers ask for one by themselves
-
-    async def problem(_: Request, error: Exception) -> HTMLResponse:
-        if isinstance(error, HTTPException):
-            return pages.show("problem.html.j2", error.status_code, problem=error.detail, hint="")
-        if isinstance(error, RequestValidationError):  # such as ?page=0, typed into the address
-            wrong = error.errors()[0]
-            return pages.show("problem.html.j2", 422, problem=f"{wrong['loc'][-1]}: {wrong['msg']}", hint="")
-        if isinstance(error, PeftlabError):
-            place = f"{error.where}: " if error.where else ""
-            return pages.show("problem.html.j2", 422, problem=place + error.message, hint=error.hint or "")
-        return pages.show("problem.html.j2", 500, problem=f"the board has a fault: {type(error).__name__}", hint="")
-
-    for kind in (HTTPException, RequestValidationError, PeftlabError, Exception):
-        app.add_exception_handler(kind, problem)
-    visitors.guard(
-        app,
-        lambda status, wrong, hint: pages.show("problem.html.j2", status, problem=wrong, hint=hint),
-        hint="Open /?token=TOKEN once.",
-        only_loopback=only_loopback,
-    )
     return app
 
 
@@ -154,8 +95,8 @@ def _add_list(app: FastAPI, index: RunIndex, pages: Pages, visitors: Visitors) -
         )  # fmt: skip
 
 
-def _add_run(app: FastAPI, acts: Actions, pages: Pages) -> None:
-    index = acts.index
+def _add_run(app: FastAPI, actions: Actions, pages: Pages) -> None:
+    index = actions.index
 
     def folder_of(key: str) -> Path:
         folder = index.folder(key)
@@ -183,7 +124,7 @@ def _add_run(app: FastAPI, acts: Actions, pages: Pages) -> None:
             predictions = contents.read_predictions(folder_of(key), split, page)
         except UserError as error:  # the rest of the run can be looked at
             damage = error.message
-        offered = acts.offers(found["row"], request) | others
+        offered = actions.offers(found["row"], request) | others
         return pages.show(
             "run.html.j2", status, **found, settings=settings, predictions=predictions, damage=damage, **offered
         )
@@ -203,7 +144,7 @@ def _add_run(app: FastAPI, acts: Actions, pages: Pages) -> None:
     ) -> HTMLResponse:
         return show(key, request, split=split, page=page)
 
-    app.include_router(routes_of(acts, pages.show, show))
+    app.include_router(routes_of(actions, pages.show, show))
 
 
 async def _follow(index: RunIndex, key: str, request: Request) -> AsyncIterator[str]:

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Depends, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
-from peftlab.board.app import Pages
 from peftlab.board.label_table import LabelTable
-from peftlab.board.visitors import Visitors, read_form
-from peftlab.core.errors import PeftlabError
+from peftlab.board.pages import Pages
+from peftlab.board.visitors import Sent, Visitors
 
 DIGITS = 9
 """Classes that have a key of their own; the others are found by their names."""
-
-
-async def _sent(request: Request) -> dict[str, str]:
-    request.app.state.visitors.check_acting(request)
-    return await read_form(request)
-
-
-Sent = Annotated[dict[str, str], Depends(_sent)]
 
 
 def build_label_app(table: LabelTable, *, token: str, only_loopback: bool = True) -> FastAPI:
@@ -36,37 +25,10 @@ def build_label_app(table: LabelTable, *, token: str, only_loopback: bool = True
         token: That a visitor brings once as ``/?token=…``.
         only_loopback: Answer only to the names of this machine.
     """
-    pages, visitors = Pages("label"), Visitors(token, to_look=True)
+    pages, visitors = Pages("label", "label_problem.html.j2"), Visitors(token, to_look=True)
     app = FastAPI(title="peftlab label", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.visitors = visitors
-
-    def files(name: str, kind: str) -> Callable[[], Response]:
-        text = pages.style if name == "style" else pages.script
-        return lambda: Response(text, media_type=kind, headers={"X-Content-Type-Options": "nosniff"})
-
-    app.get("/label.css")(files("style", "text/css"))
-    app.get("/label.js")(files("script", "text/javascript"))
-    app.get("/favicon.ico")(lambda: Response(status_code=204))
     _add_pages(app, table, pages)
-
-    async def problem(_: Request, error: Exception) -> HTMLResponse:
-        text, hint, status = f"the page has a fault: {type(error).__name__}", "", 500
-        if isinstance(error, HTTPException):
-            text, status = str(error.detail), error.status_code
-        elif isinstance(error, RequestValidationError):  # such as /row/one, typed into the address
-            text, status = "there is no such row", 404
-        elif isinstance(error, PeftlabError):
-            text, hint, status = f"{error.where}: {error.message}", error.hint or "", 422
-        return pages.show("label_problem.html.j2", status, problem=text, hint=hint)
-
-    for kind in (HTTPException, RequestValidationError, PeftlabError, Exception):
-        app.add_exception_handler(kind, problem)
-    visitors.guard(
-        app,
-        lambda status, wrong, hint: pages.show("label_problem.html.j2", status, problem=wrong, hint=hint),
-        hint="Open the address that `peftlab label` has printed.",
-        only_loopback=only_loopback,
-    )
+    pages.add_to(app, visitors, hint="Open the address that `peftlab label` has printed.", only_loopback=only_loopback)
     return app
 
 

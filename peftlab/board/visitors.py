@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
@@ -104,3 +104,12 @@ async def read_form(request: Request) -> dict[str, str]:
     except ValueError:
         raise HTTPException(400, "this is no form") from None
     return {name: value.replace("\r\n", "\n") for name, value in pairs}
+
+
+async def _sent(request: Request) -> dict[str, str]:
+    request.app.state.visitors.check_acting(request)
+    return await read_form(request)
+
+
+Sent = Annotated[dict[str, str], Depends(_sent)]
+"""A form, from the board's own page and from one who may act."""

@@ -45,7 +45,7 @@ def init(
     check_file(path, inputs=[] if os.path.isdir(data) else [data], force=force)  # noqa: PTH112 - raises nothing
     address = _from_folder_of(path, data)
     may_ask = not yes and not as_json and sys.stdin.isatty() and sys.stderr.isatty()
-    with _by_hand():
+    with _by_hand(data):
         proposal = propose(data, name=name, offline=offline, report=tell, ask=_ask if may_ask else None)
     values = {**proposal.values, "data": {**proposal.values["data"], "source": _moved(proposal, data, address)}}
     proposal = type(proposal)(values, proposal.reasons, proposal.notes)
@@ -57,15 +57,14 @@ def init(
 
 
 @contextlib.contextmanager
-def _by_hand() -> Iterator[None]:
+def _by_hand(data: str) -> Iterator[None]:
     """Keys that would mend an error are said of a recipe, and there is none yet."""
     try:
         yield
     except UserError as error:
         if "`data." in (error.hint or ""):
-            error.hint = (
-                f"{error.hint}\n  `init` takes no keys: save the table as usual first, or write a recipe by hand."
-            )
+            instead = "name one file of the folder" if os.path.isdir(data) else "save the table as usual first"  # noqa: PTH112
+            error.hint = f"{error.hint}\n  `init` takes no keys: {instead}, or write a recipe by hand."
         raise
 
 

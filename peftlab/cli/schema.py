@@ -10,7 +10,9 @@ import typer
 Document = Literal["recipe", "suite", "application"]
 
 
-def schema(document: Annotated[Document, typer.Argument(help="The kind of file.", show_default=False)]) -> None:
+def schema(
+    document: Annotated[Document, typer.Argument(metavar="DOCUMENT", help="The kind of file.", show_default=False)],
+) -> None:
     """Print the JSON Schema of a recipe, a suite or an application, with all that is installed."""
     if document == "recipe":
         from peftlab.recipe.json_schema import recipe_schema

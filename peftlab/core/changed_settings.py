@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 
 def changed_settings(earlier: object, now: object, prefix: str = "") -> list[str]:
     """The keys whose values differ between two mappings, with both values."""
@@ -12,7 +14,5 @@ def changed_settings(earlier: object, now: object, prefix: str = "") -> list[str
 
 
 def as_written(value: object) -> str:
-    """A value as a recipe has it."""
-    if value is None:
-        return "not set"
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+    """A value as a recipe has it: JSON is YAML too."""
+    return "not set" if value is None else json.dumps(value, ensure_ascii=False, default=str)

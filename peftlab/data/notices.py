@@ -105,9 +105,9 @@ def _is_news(name: str, count: Any) -> bool:
 
 def _line(sentences: Mapping[str, str], name: str, value: Any, split: str) -> str:
     removed = re.fullmatch(r"removed_from_(\w+)_because_in_(\w+)", name)
-    if removed is not None:
-        return f"{value:,} rows of {removed[1]} were left out, since their text is in {removed[2]}"
     sentence = sentences.get(name)
+    if removed is not None:
+        sentence = f"{{}} rows of {removed[1]} were left out, since their text is in {removed[2]}"
     if sentence is None:
         return f"{name.replace('_', ' ')}{f' of {split}' if split else ''}: {value}"
     line = sentence.format(f"{value:,}", split=split)

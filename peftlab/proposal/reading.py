@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from peftlab.core.errors import DataError, PeftlabError, SourceError
 from peftlab.core.reporter import ProgressCallback
 from peftlab.core.task_guess import TEXT_WORDS
 from peftlab.data.data_config import SPLIT_NAMES, DataConfig
+from peftlab.data.formats import ENDINGS
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.data.sources import load_tables
 from peftlab.data.table import Table
-from peftlab.data.table_files import table_files
+from peftlab.data.table_files import TableFile, table_files
 from peftlab.proposal.column_kinds import mean_words
 
 SPLIT_WORDS: Mapping[str, tuple[str, ...]] = {
@@ -89,7 +90,7 @@ def _ways(address: str, path: Path | None) -> list[Way]:
         ways: list[Way] = [({"source": own}, {"source": why})]
         if any(file.endswith(".txt") for file in sources.values()):
             ways.insert(0, ({"source": own, **_fields_of_text(path / sources["train"])}, {"source": why}))
-        for kind in ("conll", "tsv", "csv"):
+        for kind in _other_formats([path / file for file in sources.values()]):
             ways.append(({"source": own, "format": kind}, {"source": why, "format": "an ending does not tell it"}))
         if not all(file.rpartition(".")[0].lower() in SPLIT_NAMES for file in sources.values()):
             return [*ways, plain]
@@ -108,9 +109,20 @@ def _ways(address: str, path: Path | None) -> list[Way]:
         ways.append(({**keys, "quoting": False}, {**reasons, "quoting": "quotes are plain characters in this file"}))
     names = ["text", "label"]
     ways.append(({"source": address, "column_names": names}, {"column_names": "the rows are lists without names"}))
-    for kind in ("json", "jsonl", "conll", "tsv", "csv"):  # the strict ones first
+    for kind in _other_formats([path] if path.is_file() else path.iterdir()):
         ways.append(({"source": address, "format": kind}, {"format": "its ending does not tell the format"}))
     return ways
+
+
+def _other_formats(files: Iterable[Path]) -> tuple[str, ...]:
+    """Formats that files may have beside those of their endings, the strict ones first.
+
+    Every text can be read as a table with one column. So what is JSON by its ending is never read as one.
+    """
+    by_ending = {ENDINGS.get(TableFile(file).suffix) for file in files}
+    if by_ending <= {"csv", "tsv", "conll", "text", None}:
+        return ("json", "jsonl", "conll", "tsv", "csv")
+    return ("json", "jsonl") if by_ending <= {"json", "jsonl"} else ()
 
 
 def _split_files(folder: Path) -> dict[str, str]:

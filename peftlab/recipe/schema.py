@@ -268,26 +268,38 @@ def assign(document: Document, values_by_key: Mapping[str, Any], places_by_key: 
                 place = places_by_key[dotted]
                 where = f"{place} {dotted}" if place == "--set" else place
                 raise ConfigError(f"`{key}` is a plain value, so it has no key `{path[-1]}`", where=where)
-        starts_anew = path[-1] == "type"
-        if target.get(path[-1], None if starts_anew else value) != value:
-            old = [key for key in target if key != "type"] if starts_anew else BELONGS_TO.get(path, ())
-            section = ".".join(path[:-1])
-            gone = [key for key in old if key in target and f"{section}.{key}" not in values_by_key]
-            # The recipe of a run says of every key what it is, also that it is not set.
-            said = {key: lost for key in gone if (lost := target.pop(key)) is not None}
-            shown = ", ".join(
-                f"{section}.{key}: {as_written(lost) if isinstance(lost, bool) else lost}" for key, lost in said.items()
-            )
+        if target.get(path[-1], None if path[-1] == "type" else value) != value:
+            lost = _take_what_belongs_to(target, path, values_by_key)
             # Suites and searches change types by design, for many runs at once; a person who does it is told.
-            if said and (not starts_anew or places_by_key[dotted] == "--set"):
+            if lost and (path[-1] != "type" or places_by_key[dotted] == "--set"):
+                shown = ", ".join(lost)
                 notes.append(f"{dotted} is another one now, so what was said of the old one is left out: {shown}")
-            if starts_anew:
-                target.clear()
         target[path[-1]] = value
         places = {key: place for key, place in places.items() if key[: len(path)] != path}
         lines = {key: line for key, line in lines.items() if key[: len(path)] != path}
         places |= dict.fromkeys([*made, path], places_by_key[dotted])  # sections that it makes have its place too
     return replace(document, values=values, places=places, lines=lines, notes=tuple(notes))
+
+
+def _take_what_belongs_to(section: dict[str, Any], path: tuple[str, ...], given: Mapping[str, Any]) -> list[str]:
+    """Take the keys out of a section that hold for the old value of one of its keys.
+
+    Args:
+        section: Where they are; a new type begins it anew.
+        path: Of the key that gets another value.
+        given: What is set at the same time, by dotted keys.
+
+    Returns:
+        Those that nothing is put in place of, as a recipe has them.
+    """
+    starts_anew = path[-1] == "type"
+    old = [key for key in section if key != "type"] if starts_anew else BELONGS_TO.get(path, ())
+    dotted = {key: ".".join([*path[:-1], key]) for key in old if key in section}
+    gone = {name: section.pop(key) for key, name in dotted.items() if name not in given}
+    if starts_anew:
+        section.clear()
+    # The recipe of a run says of every key what it is, also that it is not set.
+    return [f"{name}: {as_written(value)}" for name, value in gone.items() if value is not None]
 
 
 def _copy(value: Any) -> Any:
@@ -360,5 +372,6 @@ def yaml_text(values: dict[str, Any]) -> str:
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.width = 1 << 16  # long addresses and texts stay on the line of their key
     yaml.dump(values, stream)
     return stream.getvalue()

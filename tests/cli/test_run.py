@@ -272,7 +272,7 @@ def test_a_finished_run_is_neither_repeated_nor_overwritten(command, recipe: Pat
     assert other.returncode == 2
     assert "training.max_steps was 3, is 4" in other.stderr
     assert changed_settings({"a": {"b": None, "c": 1, "d": True}}, {"a": {"b": "x", "d": True}}) == [
-        "a.b was not set, is 'x'",
+        'a.b was not set, is "x"',
         "a.c was 1, is not set",
     ]
     assert (tmp_path / "out" / "record.json").read_bytes() == before

@@ -12,8 +12,6 @@ from peftlab.core.garbage import look_as_usual, looked_for_seldom
 
 FIRST = """
 import gc
-import pytest
-
 from peftlab.core.garbage import look_as_usual, looked_for_seldom
 usual = gc.get_threshold()
 with looked_for_seldom():

@@ -100,6 +100,8 @@ def test_prompts_of_a_given_test_file_leave_train_with_all_their_responses(tmp_p
     data = load_data(recipe, folder=tmp_path, offline=True, report=lambda line: None)
     assert not any(prompt.lower() == "a" for name in ("train", "validation") for prompt, _ in responses_of(data)[name])
     assert "2 rows of train were left out, since their text is in test" in describe_notes(data.summary.notes)
+    (line,) = describe_notes({"removed_from_train_because_in_test": 1})
+    assert line == "1 row of train was left out, since its text is in test"
 
 
 CLASSES = "{type: text_classification}"

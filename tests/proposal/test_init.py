@@ -228,7 +228,16 @@ def test_a_table_that_needs_keys_is_read_by_hand(tmp_path, monkeypatch):
     done = CliRunner().invoke(app, ["init", "table", "--offline"])
     assert done.exit_code == 2
     assert "Set `data.format`" in done.output
-    assert "`init` takes no keys" in done.output
+    assert "`init` takes no keys: save the table as usual" in done.output
+    for name in ("lists/dev.json", "splits/train.json", "splits/test.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        lists = {"one": [{"sentence": text} for text in texts()], "other": [{"sentence": "a good day"}]}
+        (tmp_path / name).write_text(json.dumps(lists, indent=1))
+    for data in ("lists/dev.json", "lists", "splits"):  # JSON is not read as lines with one column
+        done = CliRunner().invoke(app, ["init", data, "--offline", "--output", "r.yaml"])
+        assert done.exit_code == 2, done.output
+        assert "the lists differ in length: `one`" in done.output
+        assert ("name one file of the folder" in done.output) is (data != "lists/dev.json")
 
 
 def test_tables_to_refuse(tmp_path):

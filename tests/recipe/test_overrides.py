@@ -35,7 +35,7 @@ def test_what_was_said_of_the_old_source_goes_with_it_and_is_told(recipe: Path) 
     assert loaded.data == fresh
     (note,) = document.notes
     assert note.startswith("data.source is another one now")
-    assert "data.encoding: mac-roman, data.delimiter: ;, data.quoting: false" in note
+    assert 'data.encoding: "mac-roman", data.delimiter: ";", data.quoting: false' in note
 
 
 def test_what_was_said_of_the_old_type_goes_with_it_and_is_told(recipe: Path) -> None:
@@ -118,4 +118,4 @@ def test_what_was_left_out_is_said(recipe: Path, tiny_bert: Path, reviews: Path)
     reporter.say = said.append  # type: ignore[method-assign]
     loaded, document = load_recipe(recipe, [f"data.source={reviews}", f"model={{path: {tiny_bert}}}"])
     check_recipe(loaded, document, offline=True, reporter=reporter)
-    assert any("data.encoding: mac-roman" in line for line in said)
+    assert any('data.encoding: "mac-roman"' in line for line in said)

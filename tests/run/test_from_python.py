@@ -82,7 +82,7 @@ def test_the_same_rows_in_a_file_or_a_frame_are_the_same_data(
 def test_a_run_goes_on_with_the_same_rows_alone(of_rows: RunResult, recipe_of: Callable[..., Recipe]) -> None:
     again = run_recipe(recipe_of(pd.DataFrame(ROWS)), output_dir=of_rows.folder, resume=True)
     assert again.record == of_rows.record
-    with pytest.raises(UserError, match=r"data.source was 'python:rows=80#.*is 'python:rows=79#"):
+    with pytest.raises(UserError, match=r'data.source was "python:rows=80#.*is "python:rows=79#'):
         run_recipe(recipe_of(ROWS[:-1]), output_dir=of_rows.folder, resume=True)
 
 

@@ -59,7 +59,8 @@ class _Faults:
     def tell(self) -> None:
         """Say what was left out."""
         for kind, places in self._counts.items():
-            self._place.reporter.say(f"{len(places)} rows were left out: {kind} (the first: {places[0]})")
+            left_out = "1 row was left out" if len(places) == 1 else f"{len(places)} rows were left out"
+            self._place.reporter.say(f"{left_out}: {kind} (the first: {places[0]})")
 
 
 def _table(place: Workplace, key: str, source: str, columns: Sequence[str]) -> Table:

@@ -375,7 +375,7 @@ def test_faulty_rows_are_named_and_left_out_only_on_demand(tmp_path: Path, tiny_
     (tmp_path / "shop.yaml").write_text(RECIPE + "leave_out_faulty_rows: true\n")
     told = Told()
     check(told)
-    assert told.lines == [f"1 rows were left out: ratings that are no numbers (the first: events.csv, row {count})"]
+    assert told.lines == [f"1 row was left out: ratings that are no numbers (the first: events.csv, row {count})"]
     (tmp_path / "shop.yaml").write_text(RECIPE)
     (tmp_path / "events.csv").write_text(events)
     (tmp_path / "items.csv").write_text(items + "99,,red\n")
