@@ -34,6 +34,7 @@ PIPELINES = {
 """The Hub's name of what a model does, by peft's name of its task."""
 PEFT_CONFIG = "adapter_config.json"
 IMAGE_SETTINGS = "preprocessor_config.json"
+CHAT_TEMPLATE = "chat_template.jinja"
 Intervals = Mapping[str, tuple[float, float] | None]
 
 
@@ -149,7 +150,12 @@ def _loading(record: RunRecord, folder: Path, auto_class: str, library: str) -> 
     """How others load the folder, as Python or a command that runs in it as it stands; empty where they cannot."""
     is_adapter = library == "peft"
     if library == "gguf":
-        return "```sh\nllama-server -m model.gguf    # of llama.cpp; in the folder of this file\n```"
+        return "```sh\nllama-server -m model.gguf    # of llama.cpp; in the folder of this file\n```" + (
+            ""
+            if (folder / CHAT_TEMPLATE).is_file()
+            else "\n\nThere is no chat template here, and llama.cpp would take one of its own for "
+            "`/v1/chat/completions`. Ask `/completion`, with prompts as the run's recipe makes them."
+        )
     if library == "onnx" or (is_adapter and not (folder / PEFT_CONFIG).is_file()):
         return ""
     added = is_adapter and record.recipe["model"].get("add_tokens")

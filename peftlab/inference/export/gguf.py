@@ -7,7 +7,7 @@ transformers, whose reader is another's work, before an export counts.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,7 +93,9 @@ def _what_is_unknown(architecture: str, config: Any) -> str | None:
     return None
 
 
-def write_gguf(model: Any, tokenizer: Any, path: Path, *, name: str, in_eight_bits: bool) -> None:
+def write_gguf(
+    model: Any, tokenizer: Any, path: Path, *, name: str, in_eight_bits: bool, ends: Sequence[int] = ()
+) -> None:
     """Write a model and its tokenizer.
 
     Matrices are in 16 bits, bfloat16 where the model is, or in blocks of 8 bits (``Q8_0``); vectors are in float32.
@@ -104,6 +106,7 @@ def write_gguf(model: Any, tokenizer: Any, path: Path, *, name: str, in_eight_bi
         path: The file.
         name: What the model is called in the file.
         in_eight_bits: Whether matrices are rounded to 8 bits.
+        ends: The tokens of which each ends an answer.
 
     Raises:
         UnsupportedError: As :func:`check_gguf`.
@@ -120,7 +123,7 @@ def write_gguf(model: Any, tokenizer: Any, path: Path, *, name: str, in_eight_bi
     sixteen = files.MOSTLY_BF16 if half == torch.bfloat16 else files.MOSTLY_F16
     writer.add_file_type(files.MOSTLY_Q8_0 if in_eight_bits else sixteen)
     _write_settings(writer, config)
-    write_tokenizer(tokenizer, writer, rows=model.get_input_embeddings().weight.shape[0])
+    write_tokenizer(tokenizer, writer, rows=model.get_input_embeddings().weight.shape[0], ends=ends)
     names = gguf.get_tensor_name_map(_key_of(architecture.name), config.num_hidden_layers)
     kinds: list[GGMLQuantizationType] = []
     for own, tensor in _weights(model, architecture):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ def check_tokenizer(tokenizer: Any) -> str:
         raise _refusal(f"its tokens are made by {model['type']} and not from pairs of bytes")
     if (state["normalizer"] or {"type": "NFC"}) != {"type": "NFC"}:
         raise _refusal("it changes texts before it cuts them")
-    _ends(tokenizer)
+    _added_around(tokenizer)
     steps = _steps(state["pre_tokenizer"])
     for name, rule in WORD_RULES.items():
         if steps == list(rule.steps):
@@ -76,13 +77,14 @@ def check_tokenizer(tokenizer: Any) -> str:
     raise _refusal("it cuts words by a rule that is none of " + ", ".join(WORD_RULES))
 
 
-def write_tokenizer(tokenizer: Any, writer: GGUFWriter, *, rows: int) -> None:
+def write_tokenizer(tokenizer: Any, writer: GGUFWriter, *, rows: int, ends: Sequence[int]) -> None:
     """Write a tokenizer's metadata.
 
     Args:
         tokenizer: Passed by :func:`check_tokenizer`.
         writer: Of the file.
         rows: Of the embeddings; those without a token get a name that no text has.
+        ends: The tokens of which each ends an answer.
     """
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(check_tokenizer(tokenizer))
@@ -95,21 +97,25 @@ def write_tokenizer(tokenizer: Any, writer: GGUFWriter, *, rows: int) -> None:
         number = getattr(tokenizer, f"{name}_token_id", None)
         if number is not None:
             getattr(writer, f"add_{name}_token_id")(number)
-    begins, ends = _ends(tokenizer)
-    writer.add_add_bos_token(begins)
-    writer.add_add_eos_token(ends)
+    for number in ends:
+        if number != tokenizer.eos_token_id:  # the file has room for one more; llama.cpp knows the usual ones by name
+            writer.add_eot_token_id(number)
+            break
+    is_first_added, is_last_added = _added_around(tokenizer)
+    writer.add_add_bos_token(is_first_added)
+    writer.add_add_eos_token(is_last_added)
     if isinstance(tokenizer.chat_template, str):
         writer.add_chat_template(tokenizer.chat_template)
 
 
-def _ends(tokenizer: Any) -> tuple[bool, bool]:
-    """Whether a text gets a token before it, and one behind it."""
+def _added_around(tokenizer: Any) -> tuple[bool, bool]:
+    """Whether a text gets the first token before it, and the last one behind it."""
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     whole = tokenizer("a")["input_ids"]
-    for begins in (False, True):
-        for ends in (False, True):
-            if whole == [tokenizer.bos_token_id] * begins + bare + [tokenizer.eos_token_id] * ends:
-                return begins, ends
+    for first in (False, True):
+        for last in (False, True):
+            if whole == [tokenizer.bos_token_id] * first + bare + [tokenizer.eos_token_id] * last:
+                return first, last
     raise _refusal("it puts other tokens around a text than its first and its last")
 
 

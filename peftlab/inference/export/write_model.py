@@ -7,12 +7,14 @@ from typing import Any
 
 from peftlab.artifact.save import write_companions
 from peftlab.artifact.saved_export import GGUF_NAME, ONNX_NAME, ExportFormat
+from peftlab.core.capabilities import GeneratesText
 from peftlab.core.reporter import Reporter
 from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Task
 from peftlab.inference.export.gguf import write_gguf
 from peftlab.inference.export.onnx import export_onnx, inputs_of, quantize_int8
 from peftlab.inference.tuned_model import TunedModel
+from peftlab.tasks.language.generation import response_ends
 
 SAMPLE = 8
 """Examples with which torch traces a model."""
@@ -47,7 +49,10 @@ def write_model(
         reporter.say("writing the GGUF file")
         model.config.save_pretrained(folder)
         path = folder / GGUF_NAME
-        write_gguf(model, tuned.tokenizer, path, name=tuned.name, in_eight_bits=kind == "gguf-q8")
+        ends = list[int]()
+        if isinstance(tuned.task, GeneratesText):
+            ends = response_ends(tuned.task.renderer(tuned.tokenizer), model)
+        write_gguf(model, tuned.tokenizer, path, name=tuned.name, in_eight_bits=kind == "gguf-q8", ends=ends)
         return task, inputs_of(batch)
     reporter.say("exporting to ONNX")
     model = model.float()  # onnxruntime computes in float32 on CPUs

@@ -65,9 +65,10 @@ def ask(route, **body):
     return json.load(urllib.request.urlopen(asked))
 
 tokens = [ask("/tokenize", content=text, add_special=True, parse_special=True)["tokens"] for text in texts]
-answer = ask("/completion", prompt=prompt, n_predict=1, temperature=0, n_probs=5)
+answer = ask("/completion", prompt=prompt, n_predict=2, temperature=0, n_probs=5)
 likely = answer["completion_probabilities"][0]["top_logprobs"]
-print(json.dumps({"tokens": tokens, "likely": {one["id"]: one["logprob"] for one in likely}}))
+told = {"tokens": tokens, "likely": {one["id"]: one["logprob"] for one in likely}, "stopped": answer["stop_type"]}
+print(json.dumps(told))
 """
 
 
@@ -111,6 +112,14 @@ def decoder(model_type: str, rows: int, **settings: Any) -> Any:
     return model.eval()
 
 
+def ask_llama_cpp(file: Path, texts: list[str], prompt: list[int]) -> dict[str, Any]:
+    """The tokens that it makes of texts, the likeliest that follow a prompt, and what ends an answer of one token."""
+    words = [sys.executable, "-c", LLAMA_CPP, str(file), json.dumps(texts), json.dumps(prompt)]
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, timeout=300)
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
 def write(model: Any, tokenizer: Any, folder: Path, *, in_eight_bits: bool = False) -> Path:
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -129,17 +138,25 @@ def test_transformers_and_llama_cpp_read_the_same_model(
     wanted = model(ids).logits[0].detach()
     file = write(model, tokenizer, tmp_path)
     assert torch.allclose(load_gguf(file)(ids).logits[0], wanted, atol=2e-2)
-    told = json.loads(
-        subprocess.run(
-            [sys.executable, "-c", LLAMA_CPP, str(file), json.dumps(TEXTS), json.dumps(ids[0].tolist())],
-            check=True, stdout=subprocess.PIPE, text=True, timeout=300,
-        ).stdout.splitlines()[-1]
-    )  # fmt: skip
+    told = ask_llama_cpp(file, list(TEXTS), ids[0].tolist())
     assert told["tokens"] == [tokenizer(text)["input_ids"] for text in TEXTS]
     own = wanted[-1].log_softmax(-1)
     assert {int(token) for token in told["likely"]} == set(own.topk(5).indices.tolist())
     for token, log_probability in told["likely"].items():
         assert log_probability == pytest.approx(float(own[int(token)]), abs=2e-2)
+
+
+def test_what_ends_a_turn_ends_the_answer(tmp_path: Path) -> None:
+    tokenizer = words("smollm")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["</turn>"]})
+    model = decoder("llama", len(tokenizer))
+    wanted, prompt = tokenizer.convert_tokens_to_ids("</turn>"), [40, 50, 60]
+    hidden = model.model(torch.tensor([prompt])).last_hidden_state[0, -1]
+    model.lm_head.weight.data[wanted] = hidden / hidden.norm() * 10  # so it is what follows
+    for ends, reason in (([tokenizer.eos_token_id, wanted], "eos"), ([tokenizer.eos_token_id], "limit")):
+        file = tmp_path / f"{reason}.gguf"
+        write_gguf(model, tokenizer, file, name="turns", in_eight_bits=False, ends=ends)
+        assert ask_llama_cpp(file, [], prompt)["stopped"] == reason
 
 
 def test_eight_bits_and_bfloat16(tmp_path: Path) -> None:
@@ -175,7 +192,9 @@ def test_a_run_is_exported_checked_and_used(kind: Any, tiny_run: Callable[..., P
     assert check.equal_predictions >= 0.95
     texts = [peftlab.load(place).predict(["we saw the"], max_new_tokens=6) for place in (run, tmp_path / "out")]
     assert texts[0] == texts[1]
-    assert f"Exported as `{kind}`" in (tmp_path / "out" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"Exported as `{kind}`" in card
+    assert "There is no chat template here" in card
     (tmp_path / "out" / "model.gguf").unlink()
     with pytest.raises(UserError, match=r"model\.gguf"):
         peftlab.load(tmp_path / "out")
