@@ -155,6 +155,20 @@ def test_all_that_is_for_a_card_is_asked_of_it() -> None:
     assert {values["training.cuda_graphs"] for values in WAYS.values()} == {"on", "off"}
 
 
+def test_the_tests_for_a_card_are_found_where_pytest_has_no_plugins(tmp_path: Path) -> None:
+    from benchmarks.gpu.steps.gpu_tests import ROOT, _command
+
+    test = tmp_path / "test_card.py"
+    test.write_text(
+        "import pytest\n\n@pytest.mark.gpu\ndef test_one():\n    pass\n\ndef test_other():\n    assert False\n"
+    )
+    command = [*_command([test], tmp_path / "report.xml"), "-c", str(ROOT / "pyproject.toml")]
+    variables = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed, 1 deselected" in done.stdout
+
+
 def test_what_does_not_fit_into_the_time_is_named(check, tmp_path: Path) -> None:
     over = tmp_path / "over"  # once this is there, a second and a half of the minute is left
     done = check(

@@ -45,8 +45,22 @@ def main(findings: Findings) -> None:
 
 
 def _command(files: Sequence[Path], report: Path) -> list[str]:
-    """The tests of some files; each one's end is in the log at once, and the report comes with the last."""
-    options = ["-m", "gpu", "-v", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    """The tests of some files; each one's end is in the log at once, and the report comes with the last.
+
+    The machine need not have the plugin that ends tests which take too long: the step has a bound itself.
+    """
+    options = [
+        "-o",
+        "addopts=",
+        "-m",
+        "gpu",
+        "-v",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:timeout",
+        f"--junitxml={report}",
+    ]
     return [sys.executable, "-m", "pytest", *options, *map(str, files)]
 
 
