@@ -35,7 +35,7 @@ def estimate(
 
     name = check_device_name(device)
     loaded, document = load_recipe(recipe, overrides or [])
-    target = find_target(name, memory).for_processes(processes or 1)
+    target = find_target(name, memory, processes=processes or 1)
     with reporting() as reporter:
         found = _estimate(loaded, document, target, offline=offline, reporter=reporter)
     print_result(json.dumps(found.to_json(), indent=2) if as_json else describe(found))

@@ -18,18 +18,23 @@ SECONDS = 30.0
 """A driver that is not kept awake needs a second or two for each card."""
 
 
-def cuda_memory(index: int = 0) -> int | None:
-    """The memory of a CUDA card in bytes, as torch will see it; None where there is none of that number."""
-    command = [sys.executable, "-I", __file__, str(index)]
+def cuda_memory(index: int = 0, count: int = 1) -> int | None:
+    """The memory of a CUDA card in bytes, as torch will see it; None where there is none of that number.
+
+    Args:
+        index: Of the card.
+        count: Of cards, from that one on, of which the smallest is wanted; there may be fewer.
+    """
+    command = [sys.executable, "-I", __file__, str(index), str(count)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-        return int(done.stdout)
+        return min(map(int, done.stdout.split()), default=None)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
 
 
 def ask_driver(index: int) -> int | None:
-    """The same in this process."""
+    """The memory of one, asked in this process."""
     try:
         driver = ctypes.CDLL(LIBRARY)
     except OSError:
@@ -48,4 +53,5 @@ def ask_driver(index: int) -> int | None:
 
 
 if __name__ == "__main__":
-    print(ask_driver(int(sys.argv[1])))
+    first, cards = map(int, sys.argv[1:])
+    print(*filter(None, map(ask_driver, range(first, first + cards))))

@@ -79,24 +79,25 @@ def parse_memory(text: str, *, where: str = "--memory") -> int:
     return int(float(match[1]) * UNITS[match[2]])
 
 
-def find_target(name: str = AUTO, memory: str | None = None) -> Target:
+def find_target(name: str = AUTO, memory: str | None = None, *, processes: int = 1) -> Target:
     """The device that a recipe is meant for: what the user says, else what is at hand. Never imports torch.
 
     Args:
         name: ``auto``: CUDA where this machine has it; ``cpu``, ``cuda`` or ``cuda:N``.
         memory: A size; None: what the device at hand has, or what the variable PEFTLAB_MEMORY allows of it.
+        processes: That share each batch: of several cards the smallest counts.
 
     Raises:
         UserError: The size is none.
     """
     kind, _, index = name.partition(":")
-    card = cuda_memory(int(index or 0))
+    card = cuda_memory(int(index or 0), processes)
     on_cuda = card is not None if kind == AUTO else kind == "cuda"
     own: Literal["cpu", "cuda"] = "cuda" if on_cuda else "cpu"
     given = parse_memory(memory) if memory else allowed_memory()
     if given is not None:
-        return Target(own, given)
-    return Target(own, card if own == "cuda" else system_memory())
+        return Target(own, given).for_processes(processes)
+    return Target(own, card if own == "cuda" else system_memory()).for_processes(processes)
 
 
 def allowed_memory() -> int | None:

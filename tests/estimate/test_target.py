@@ -74,6 +74,10 @@ def test_the_memory_of_the_card_that_cuda_counts(tmp_path: Path, monkeypatch: py
     assert [cuda_memory(index) for index in (0, 1, 2)] == [25386352640, 8361345024, None]
     assert find_target() == Target("cuda", 25386352640)
     assert find_target("cuda:1") == Target("cuda", 8361345024)
+    for count in (2, 3):
+        assert find_target("cuda", processes=count) == Target("cuda", 8361345024, count), (
+            "the smallest must hold its part"
+        )
 
 
 def test_without_a_driver_there_is_no_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
