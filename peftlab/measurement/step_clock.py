@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import Any, Protocol
 
 import torch
@@ -52,22 +53,31 @@ class CudaClock:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._started: Any = None
-        self._steps: list[tuple[Any, Any]] = []
+        self._steps: deque[tuple[Any, Any]] = deque()
+        self._seconds = 0.0
 
     def start(self) -> None:
         """A step begins."""
         self._started = self._note()
 
     def stop(self) -> None:
-        """It is done."""
+        """It is done. Steps that the card has done by now are added up: an epoch may have millions."""
+        while self._steps and self._steps[0][1].query():
+            self._add_first()
         self._steps.append((self._started, self._note()))
 
     def seconds(self) -> float:
         """Of all steps that were stopped since the last call; waits for the last of them."""
-        steps, self._steps = self._steps, []
-        if steps:
-            steps[-1][1].synchronize()
-        return sum(float(start.elapsed_time(end)) for start, end in steps) / 1000
+        if self._steps:
+            self._steps[-1][1].synchronize()
+        while self._steps:
+            self._add_first()
+        found, self._seconds = self._seconds, 0.0
+        return found
+
+    def _add_first(self) -> None:
+        start, end = self._steps.popleft()
+        self._seconds += float(start.elapsed_time(end)) / 1000
 
     def _note(self) -> Any:
         event: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import weakref
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -16,13 +17,18 @@ class Event:
 
     notes = 0
     waited = 0
+    alive: ClassVar[weakref.WeakSet[Any]] = weakref.WeakSet()
 
     def __init__(self, *, enable_timing: bool) -> None:
         assert enable_timing
+        Event.alive.add(self)
 
     def record(self, _stream: Any) -> None:
         Event.notes += 1
         self.at = Event.notes
+
+    def query(self) -> bool:
+        return Event.notes - self.at > 10  # the card is some steps behind
 
     def synchronize(self) -> None:
         Event.waited += 1
@@ -48,6 +54,16 @@ def test_seconds_are_read_once_and_late() -> None:
     assert clock.seconds() == pytest.approx(0.3)
     assert clock.seconds() == 0.0
     assert Event.waited == 1
+
+
+def test_a_long_epoch_keeps_no_events_of_steps_that_are_done() -> None:
+    clock = CudaClock(torch.device("cuda"))
+    for _ in range(1000):
+        clock.start()
+        clock.stop()
+    assert len(Event.alive) < 20
+    assert Event.waited == 0
+    assert clock.seconds() == pytest.approx(100.0)
 
 
 def test_the_meter_leaves_warm_up_out_and_goes_on_from_a_checkpoint() -> None:
