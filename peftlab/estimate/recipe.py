@@ -138,7 +138,7 @@ def estimate_recipe(
 def _estimate(checked: CheckedModel, target: Target, batch: Batch | None, advise: bool, reporter: Reporter) -> Estimate:
     labels = checked.labels if isinstance(checked, CheckedRecipe) else UNKNOWN_LABELS
     recipe = checked.recipe
-    own_batch = batch or longest_batch(recipe, labels, target.processes)
+    own_batch = allowed = batch or longest_batch(recipe, labels, target.processes)
     shapes = ShapesOfRecipe(checked, labels, target)
     memory = shapes.memory(own_batch)
     notes = _unknown(checked, batch) + ((WITHOUT_GENERATION,) if recipe.task.generates_text else ())
@@ -146,6 +146,9 @@ def _estimate(checked: CheckedModel, target: Target, batch: Batch | None, advise
         whole, (own_batch, memory) = own_batch.size, _as_cut(shapes, own_batch, memory, target.memory_bytes, reporter)
         if own_batch.size < whole:
             notes = (f"training.micro_batch_size is auto: of {whole} examples {own_batch.size} at once", *notes)
+    known: dict[tuple[int, int], int] = {}  # peaks that need not be asked for again
+    if batch is None and own_batch is allowed and own_batch.length == recipe.task.longest():
+        known[own_batch.size, own_batch.length] = max(memory.phases.values())
     memory = _with_pretraining(memory, checked, target)
     found = Estimate(memory, target, own_batch, is_from_data=batch is not None, notes=notes)
     if not advise or target.memory_bytes is None:
@@ -155,8 +158,10 @@ def _estimate(checked: CheckedModel, target: Target, batch: Batch | None, advise
 
     def peak(size: int, length: int) -> int:
         reporter.advance(1)
-        other = placeholder_batch(recipe.task, labels, size=size, length=length, batches=batches)
-        return max(shapes.memory(other).phases.values())
+        if (size, length) not in known:
+            other = placeholder_batch(recipe.task, labels, size=size, length=length, batches=batches)
+            known[size, length] = max(shapes.memory(other).phases.values())
+        return known[size, length]
 
     # Lengths may count more than a text's positions, such as the patches of an image beside it.
     longest = max(length, (checked.facts.max_length or 1 << 20) - recipe.method.extra_positions())

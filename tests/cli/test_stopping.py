@@ -60,16 +60,17 @@ import os, signal, time
 from peftlab.cli.stopping import ended_in_good_order
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 with ended_in_good_order():
+    here, there = os.pipe()
     child = os.fork()
     if not child:
-        os.write(1, b".")
+        os.write(there, b".")
         time.sleep(60)
-    time.sleep(0.5)
+    assert os.read(here, 1) == b"."  # it is on its way
     os.kill(child, signal.SIGTERM)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == (f".{-signal.SIGTERM}\n", "")
+    assert (done.stdout, done.stderr) == (f"{-signal.SIGTERM}\n", "")
 
 
 def test_before_a_verb_begins(command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,7 +191,7 @@ def test_a_config_alone_is_enough(tmp_path: Path) -> None:
     assert not small.fits
 
 
-def test_advice_gets_it_to_fit(tiny_bert: Path) -> None:
+def test_advice_gets_it_to_fit(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checked = checked_model(tiny_bert, "full")
     whole = estimate_recipe(checked, CPU)
     assert whole.fits is None
@@ -200,8 +200,13 @@ def test_advice_gets_it_to_fit(tiny_bert: Path) -> None:
     assert any(peak <= tight.target.memory_bytes for _, peak in tight.changes)
     assert tight.largest_batch_size is not None
     assert 1 <= tight.largest_batch_size < 8
+    asked, memory = [], ShapesOfRecipe.memory
+    monkeypatch.setattr(
+        ShapesOfRecipe, "memory", lambda own, batch: asked.append((batch.size, batch.length)) or memory(own, batch)
+    )
     roomy = estimate_recipe(checked, Target("cpu", whole.peak_bytes * 3))
     assert roomy.fits
+    assert len(asked) == len(set(asked)) > 2  # an answer takes a second where a model is large
     assert roomy.largest_batch_size > 8
     assert roomy.changes == ()
 
