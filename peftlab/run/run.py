@@ -313,8 +313,8 @@ def _run_stages(
             error = world.ended_by(caught)
             if isinstance(error, UserError):
                 raise error from error.__cause__
-    world.leave_record = None
     record = leave_record(error)
+    world.note_record()
     if error is None and world.is_first:
         _complete(record, folder, checked)
     return record

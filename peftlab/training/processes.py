@@ -154,6 +154,12 @@ class Processes(World):
         finally:
             restore_generators(common)
 
+    def note_record(self) -> None:
+        """The run's record is there."""
+        super().note_record()
+        if self.is_over:
+            self._watch.give_up = None
+
     def new_group(self) -> Any:
         """A group of all; what nobody watches is given up after the time that a process may be silent.
 

@@ -185,6 +185,7 @@ class Watch:
         except RunFailedError as forged:
             error = forged
         if error is None:
+            self._ended_at = None  # who was silent speaks again
             return
         if self._ended_at is None:
             self._ended_at = time.monotonic()

@@ -100,6 +100,10 @@ class World:
         """While a step's batches are made and computed, each process draws random numbers of its own."""
         return nullcontext()
 
+    def note_record(self) -> None:
+        """The run's record is there; if it has failed, this process has ended by itself, however long it stays."""
+        self.leave_record = None
+
     def new_group(self) -> Any:
         """Torch's group of these processes for what is exchanged within a pass; there is none of one process."""
         raise NotImplementedError

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,5 +144,10 @@ def wait_for_a_card() -> None:
         world.leave_record = lambda error: (folder / f"{rank}.record").write_text(str(error))
         world.sum(1.0)
         if rank == 1:
+            world.ended_by(RunFailedError("planned"))
+            world.note_record()
+            time.sleep(
+                4 * watch.PATIENCE
+            )  # it does not wait for its card: what a program does after the run takes long
             raise RunFailedError("planned")
         os.read(os.pipe()[0], 1)

@@ -67,8 +67,9 @@ def test_two_processes_that_see_the_same_card_only_are_told(found: list[dict[str
 
 
 def test_a_process_that_waits_for_its_card_ends_when_another_has_failed(tmp_path: Path) -> None:
-    (code, said), _ = run_together(tmp_path, "wait_for_a_card", 60)
+    (code, said), (_, other) = run_together(tmp_path, "wait_for_a_card", 60)
     assert code == 1, said
+    assert "RunFailedError: planned" in other, "this one has gone to its own end"
     assert "Error: process 1: planned" in said
     assert "waited for its card" in said
     assert (tmp_path / "0.record").read_text() == "process 1: planned"
