@@ -8,6 +8,7 @@ import hashlib
 import os
 import platform
 import re
+import reprlib
 import shutil
 import tempfile
 import threading
@@ -16,7 +17,7 @@ from pathlib import Path, PurePath
 
 import platformdirs
 
-from peftlab.core.errors import closest, did_you_mean
+from peftlab.core.errors import ConfigError, closest, did_you_mean
 from peftlab.core.killed import being_written, dead
 
 _READING_UMASK = threading.Lock()
@@ -29,6 +30,22 @@ def cache_folder() -> Path:
     """The folder for what can be fetched or made again: ``$PEFTLAB_CACHE``, else the platform's cache folder."""
     chosen = os.environ.get("PEFTLAB_CACHE")
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("peftlab", appauthor=False))
+
+
+def path_of(given: object, what: str, *, where: str) -> Path:
+    """The path that a program has given.
+
+    Args:
+        given: A path, or its text.
+        what: It is of, for the message.
+        where: The argument's name.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    if not isinstance(given, Path | str):
+        raise ConfigError(f"{what} is needed, not {reprlib.repr(given)}", where=where)
+    return Path(given)
 
 
 def near_file(path: Path, pattern: str = "*") -> str | None:

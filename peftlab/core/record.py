@@ -17,7 +17,7 @@ from pydantic import Field
 
 from peftlab.core.config import Config, first_mistake
 from peftlab.core.errors import UserError
-from peftlab.core.files import is_unfinished, near_names, write_text
+from peftlab.core.files import is_unfinished, near_names, path_of, write_text
 
 SCHEMA_VERSION: Literal[1] = 1
 RECORD_NAME, RECIPE_NAME = "record.json", "recipe.yaml"
@@ -293,7 +293,7 @@ def read_record(path: Path | str) -> RunRecord:
     Raises:
         UserError: There is none, it is cut short, or it is of another schema version.
     """
-    path = Path(path)
+    path = path_of(path, "the folder of a run", where="path")
     if path.is_file() and path.suffix != Path(RECORD_NAME).suffix:
         raise no_folder(path)
     file = path / RECORD_NAME if path.is_dir() else path

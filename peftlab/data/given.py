@@ -12,7 +12,7 @@ import io
 import json
 import math
 import reprlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,11 +106,11 @@ def given_rows(value: Any, *, where: str, else_wanted: str = "an address") -> Gi
             if not tables:
                 raise DataError("there are no splits", where=where)
             return GivenRows(kind, tables)
-    is_lazy = isinstance(value, Iterator) or type(value).__name__.startswith("Iterable")
+    is_another_list = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
     raise ConfigError(
         f"{else_wanted} or rows are needed, not {reprlib.repr(value)}",
         where=where,
-        hint="Make it a list: list(…)." if is_lazy else f"Rows are {KINDS}.",
+        hint="Make it a list: list(…)." if is_another_list else f"Rows are {KINDS}.",
     )
 
 

@@ -108,22 +108,28 @@ def refuse_options_without_file(file_format: str | None, encoding: str | None, s
 
 
 @contextmanager
-def options_in_hints() -> Iterator[None]:
-    """Errors about a new file name the option that mends them: there is no recipe to write a key into."""
+def options_in_hints(*, has_options: bool = True) -> Iterator[None]:
+    """Errors about a new file name the option that mends them: there is no recipe to write a key into.
+
+    Args:
+        has_options: A verb has them, a program has none.
+    """
     try:
         yield
     except DataError as error:
         if error.hint is not None:
-            error.hint = _as_options(error.hint)
+            error.hint = _as_options(error.hint, has_options)
         raise
 
 
-def _as_options(hint: str) -> str:
+def _as_options(hint: str, has_options: bool) -> str:
     if re.search(r"\btask\.\w", hint):
         return "The run reads rows as its recipe says: mend these rows, or leave them out."
     named = set(re.findall(r"`data\.(\w+)", hint))
     if named - set(READING_KEYS):
         return "Fill these rows, or leave them out."
+    if named and not has_options:
+        return "Read the file by a library such as pandas, and give its rows."
     return re.sub(r"`data\.(\w+)(?:: ([^`]*))?`", lambda key: f"`--read {_quoted(key[1], key[2])}`", hint)
 
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from peftlab.core.capabilities import GeneratesText
 from peftlab.core.devices import AUTO, choose_device
 from peftlab.core.errors import ConfigError, UnsupportedError
+from peftlab.core.files import path_of
 from peftlab.core.record import RunRecord
 from peftlab.core.reporter import Reporter, Silent
 from peftlab.data.data_config import DataConfig
 from peftlab.data.given import KINDS, GivenRows, given_rows
 from peftlab.data.streaming import RowStream, stream_file, stream_given
 from peftlab.inference.evaluate_rows import Evaluation, evaluate_rows
-from peftlab.inference.files import reading_config
+from peftlab.inference.files import options_in_hints, reading_config
 from peftlab.inference.load_tuned import load_tuned
 from peftlab.inference.predict import answer_rows, check_answers, input_columns, text_row
 from peftlab.inference.tuned_model import TunedModel
@@ -95,8 +96,9 @@ class LoadedRun:
         if isinstance(inputs, list) and not inputs:
             return []
         rows = _rows_of_texts(inputs, self.tuned)
-        stream = self._stream(inputs if rows is None else rows, input_columns(self.tuned), "inputs")
-        return list(answer_rows(self.tuned, stream, self.reporter, max_new_tokens=max_new_tokens))
+        with options_in_hints(has_options=False):
+            stream = self._stream(inputs if rows is None else rows, input_columns(self.tuned), "inputs")
+            return list(answer_rows(self.tuned, stream, self.reporter, max_new_tokens=max_new_tokens))
 
     def evaluate(self, data: Any) -> Evaluation:
         """The scores on rows with what is to be predicted, by the metrics of the run's own evaluation.
@@ -108,8 +110,9 @@ class LoadedRun:
             UserError: It is something else, a column is missing, or a label was not seen in training.
         """
         data = Path(data) if isinstance(data, str) else data
-        stream = self._stream(data, self.recipe.task.source_columns(), "data")
-        return evaluate_rows(self.tuned, stream, self.reporter, offline=self.offline)
+        with options_in_hints(has_options=False):
+            stream = self._stream(data, self.recipe.task.source_columns(), "data")
+            return evaluate_rows(self.tuned, stream, self.reporter, offline=self.offline)
 
     def _stream(self, data: Any, columns: Sequence[str], where: str) -> RowStream:
         numbers = [column for column in self.recipe.task.number_columns() if column in columns]
@@ -141,8 +144,7 @@ def load(
     Raises:
         UserError: There is no finished run in the folder, or its base model cannot be loaded.
     """
-    if not isinstance(folder, Path | str):
-        raise ConfigError(f"the folder of a run is needed, not {reprlib.repr(folder)}", where="folder")
+    folder = path_of(folder, "the folder of a run", where="folder")
     reporter = reporter or Silent()
     tuned = load_tuned(folder, offline=offline, device=choose_device(device), report=reporter.say)
     return LoadedRun(tuned, reporter, offline)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from peftlab.core.config import (
     replace_config,
 )
 from peftlab.core.errors import ConfigError, did_you_mean
-from peftlab.core.files import write_text
+from peftlab.core.files import path_of, write_text
 from peftlab.core.folder_name import FolderName
 from peftlab.core.hooks import TrainingHooks
 from peftlab.core.method import Method
@@ -199,7 +200,10 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Recipe
     Raises:
         ConfigError: With file, line and key.
     """
-    path = find_recipe(path)
+    if isinstance(overrides, str | Mapping):
+        hint = 'As in load_recipe(path, ["training.epochs=3"]).'
+        raise ConfigError(f"a list is needed, not {reprlib.repr(overrides)}", where="overrides", hint=hint)
+    path = find_recipe(path_of(path, "the path of a recipe", where="path"))
     document = override(read_kind(path, RECIPE), overrides)
     return build_recipe(document, default_name=path.stem), document
 

@@ -84,7 +84,7 @@ def test_each_split_may_be_an_object_of_its_own() -> None:
     ("value", "message"),
     [
         (3, r"data.source: an address or rows are needed, not 3\n  Rows are a list of dicts"),
-        ({1, 2}, "not {1, 2}"),
+        ({1, 2}, r"not {1, 2}\n  Make it a list"),
         ((row for row in ROWS), "Make it a list"),
         ([], "there are no rows"),
         ([{}, {}], "there are no rows"),

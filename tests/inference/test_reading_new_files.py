@@ -66,6 +66,11 @@ def test_hints_name_options_where_there_is_no_recipe(hint, shown):
     with pytest.raises(DataError) as caught, options_in_hints():
         raise DataError("wrong", hint=hint)
     assert caught.value.hint == shown
+    with pytest.raises(DataError) as caught, options_in_hints(has_options=False):
+        raise DataError("wrong", hint=hint)
+    assert caught.value.hint == (
+        "Read the file by a library such as pandas, and give its rows." if "--read" in shown else shown
+    )
 
 
 @pytest.mark.parametrize(

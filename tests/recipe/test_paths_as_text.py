@@ -55,3 +55,15 @@ def test_tables_are_read(tmp_path: Path) -> None:
 def test_a_path_that_is_not_there_gets_a_message(read, tmp_path: Path) -> None:
     with pytest.raises(PeftlabError, match="gone"):
         read(str(tmp_path / "gone.yaml"))
+
+
+@pytest.mark.parametrize("read", [peftlab.load_recipe, peftlab.load, peftlab.read_record])
+def test_what_is_no_path_gets_a_message(read) -> None:
+    with pytest.raises(PeftlabError, match="is needed, not 5"):
+        read(5)
+
+
+@pytest.mark.parametrize("overrides", ["seed=1", {"seed": 1}])
+def test_overrides_are_a_list(overrides) -> None:
+    with pytest.raises(PeftlabError, match=r"overrides: a list is needed, not [\s\S]*As in load_recipe"):
+        peftlab.load_recipe("quickstart", overrides)
