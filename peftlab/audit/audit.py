@@ -13,6 +13,7 @@ from peftlab.audit.report import AuditReport
 from peftlab.audit.rows import AuditRows, read_further, read_rows, train_rows
 from peftlab.audit.run_audit import FEWEST_ROWS, build_report, run_parts, texts_to_read
 from peftlab.core.audit import Audit, Audited, Findings
+from peftlab.core.devices import by_default
 from peftlab.core.errors import DataError
 from peftlab.core.files import near_names
 from peftlab.core.reporter import Reporter, progress_bar
@@ -124,6 +125,7 @@ def _look(
     with progress_bar(reporter, "reading the rows", len(rows)):
         predictions = model.predict(rows)
     audited = Audited(model, rows, predictions, train, slices, reporter, seed, partial(read_further, tuned, reading))
-    with progress_bar(reporter, "auditing (texts)", texts_to_read(audited, parts)):
+    place = None if tuned.inference is None else tuned.inference.device  # of judges and writers, too
+    with progress_bar(reporter, "auditing (texts)", texts_to_read(audited, parts)), by_default(place):
         found, skipped = run_parts(audited, parts)
     return audited, found, skipped

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from peftlab.core.errors import UserError
@@ -12,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 AUTO = "auto"
+_usual: ContextVar[torch.device | None] = ContextVar("usual", default=None)
 
 
 def check_device_name(name: str) -> str:
@@ -32,8 +36,8 @@ def choose_device(name: str = AUTO) -> torch.device:
     """The device of that name, made the current one where it is one of several.
 
     Args:
-        name: ``auto``: CUDA where it is there, else the CPU; ``cpu``; ``cuda``: the current card, which is the
-            first one unless the program has chosen another; ``cuda:N``.
+        name: ``auto``: what :func:`by_default` says, else CUDA where it is there, else the CPU; ``cpu``; ``cuda``: the
+            current card, which is the first one unless the program has chosen another; ``cuda:N``.
 
     Raises:
         UserError: There is no such device, or not here.
@@ -41,6 +45,8 @@ def choose_device(name: str = AUTO) -> torch.device:
     import torch
 
     check_device_name(name)
+    if name == AUTO and (usual := _usual.get()) is not None:
+        return usual
     if name == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -55,6 +61,22 @@ def choose_device(name: str = AUTO) -> torch.device:
         raise UserError(f"there is no such device; there are {known}", where=f"--device {name}")
     torch.cuda.set_device(device)  # accelerate and the libraries' kernels take the current one
     return device
+
+
+@contextlib.contextmanager
+def by_default(device: torch.device | None) -> Iterator[None]:
+    """Let what asks for no device of its own have this one, as long as the context lasts.
+
+    Who has chosen a device wants the models that are loaded on the way there too.
+
+    Args:
+        device: None: nothing is chosen.
+    """
+    token = _usual.set(device)
+    try:
+        yield
+    finally:
+        _usual.reset(token)
 
 
 def visible_cards(name: str = AUTO) -> list[str]:

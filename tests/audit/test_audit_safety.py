@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from peftlab.audit.audit import audit_run
 from peftlab.audit.audited_run import AuditedRun
 from peftlab.core.audit import AUDITS, Audited, Figure
+from peftlab.core.devices import choose_device
 from peftlab.core.errors import UserError
+from peftlab.core.reporter import Silent
 from peftlab.core.splits import Split
+from peftlab.inference.files import reading_config
 from peftlab.inference.load_tuned import load_tuned
 from peftlab.testing.audited_rows import FunctionModel, audited
 from tests.conftest import GOOD
@@ -63,6 +68,24 @@ def test_a_run_judges(writing: Audited, tiny_run: Callable[..., Path]) -> None:
     assert figure.n == 30
     with pytest.raises(UserError, match="no class `goood`"):
         found(writing, classifier=run, unsafe=["goood"])
+
+
+def test_judges_and_writers_compute_where_the_run_does(
+    tiny_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned, seen = load_tuned(tiny_run(), device=torch.device("cpu")), list[torch.device]()
+
+    def parts_run(*_: Any) -> tuple[dict[str, Any], dict[str, str]]:
+        with pytest.MonkeyPatch.context() as patch:  # a card is there, and --device cpu was given
+            for name, found in {"is_available": True, "device_count": 1, "current_device": 0}.items():
+                patch.setattr(torch.cuda, name, lambda found=found: found)
+            patch.setattr(torch.cuda, "set_device", lambda _: None)
+            seen.append(choose_device())
+        return {}, {}
+
+    monkeypatch.setattr("peftlab.audit.audit.run_parts", parts_run)
+    audit_run(tuned, [], Silent(), reading=reading_config(tuned.recipe, None, "utf-8"), offline=True)
+    assert seen == [torch.device("cpu")]
 
 
 def test_a_language_model_writes(tiny_run: Callable[..., Path]) -> None:
