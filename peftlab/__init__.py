@@ -6,9 +6,6 @@ peftlab`` stays cheap.
 
 import lazy_loader
 
-from peftlab.core import late_compilation
-
-late_compilation.begin()
 _find, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 

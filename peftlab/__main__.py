@@ -10,7 +10,9 @@ def main() -> None:
     """Run the command; Ctrl-C ends it without a traceback, while it is still being imported too."""
     try:
         from peftlab.cli.app import main as run
+        from peftlab.core import late_compilation
 
+        late_compilation.begin()  # here and not in the package: a program that imports that keeps its own imports
         run()
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)

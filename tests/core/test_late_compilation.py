@@ -10,7 +10,11 @@ from peftlab.core.late_compilation import compiled_when_called
 
 IMPORTS = """
 import sys
+found_by = list(sys.meta_path)
 import peftlab
+assert sys.meta_path == found_by
+from peftlab.core import late_compilation
+late_compilation.begin()
 import torch
 compiler = torch.compile
 import peft
