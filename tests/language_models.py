@@ -29,6 +29,14 @@ OWN_NAMES = {
     "gpt_neox": {"attention_dropout": 0.0, "hidden_dropout": 0.0},
 }  # fmt: skip
 GROUPED = {"llama", "mistral", "qwen2", "olmo2"}
+MACHINE_RECIPE = """\
+name: machine
+model: {from_config: {model_type: gpt2, n_layer: 2, n_head: 2, n_embd: 32, n_positions: 128}}
+task: {type: turing_machine, machine_count: 5, train_runs: 20, validation_runs: 5, test_runs: 6, tape_length: 4,
+  states: 2, symbols: 2, max_steps: 6, max_length: 128}
+method: {type: full}
+training: {epochs: 1, batch_size: 16}
+"""
 
 
 def tiny_decoder(model_type: str, attention: str | None = None) -> Any:

@@ -243,7 +243,11 @@ class Audited:
         return not any(isinstance(right, float) for right in decided)
 
     def table(self, path: Path, *, need: Need, columns: Sequence[str] = ()) -> Split:
-        """The rows of another file: see :class:`ReadTable`."""
+        """The rows of another file: see :class:`ReadTable`.
+
+        Raises:
+            UserError: It cannot be read, or not here.
+        """
         if self.read_table is None:
             raise UnsupportedError("no further tables can be read here", where=str(path))
         return self.read_table(path, need=need, columns=columns)

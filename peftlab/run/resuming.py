@@ -38,7 +38,7 @@ def read_checkpoint(run: RunContext) -> Checkpoint | None:
 
 
 def latest_checkpoint(run: RunContext) -> Checkpoint | None:
-    """The same, before the run goes on from it: nothing is told or counted yet, nor compared that is not known yet.
+    """The latest checkpoint, before the run goes on: nothing is told or counted, and only what is known compared.
 
     Raises:
         UserError: What the run began with has changed.

@@ -279,9 +279,9 @@ class TrainingStage:
             run.reporter.say(f"warning: {warning}")
         try:
             with head_alone(run, self._loader, job, context) as (own, told), _faster(own) as findings.acceleration:
-                findings.acceleration.update(told | run.placement.told())
                 # Some parts are known with the first batch only, and a resumed run may have none left.
-                findings.acceleration.update(acceleration_of(checkpoint) | findings.acceleration)
+                earlier = acceleration_of(checkpoint)
+                findings.acceleration.update(earlier | findings.acceleration | told | run.placement.told())
                 with progress_bar(run.reporter, "training", job.plan.total - self._steps_shown):
                     findings.progress = train(own, checkpoint)
         except DivergedError as error:

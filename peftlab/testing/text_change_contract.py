@@ -107,7 +107,11 @@ class AugmentationContract(TextChangeContract):
     registry: ClassVar[Registry[Any]] = AUGMENTATIONS
 
     def models(self, section: Section) -> Mapping[str, LoadedModel]:
-        """What ``needed_models`` names, for an augmentation that works with models."""
+        """What ``needed_models`` names, for an augmentation that works with models; it writes this method itself.
+
+        Raises:
+            BrokenContractError: It does not.
+        """
         raise BrokenContractError(
             f"{section['type']} works with models, and {type(self).__name__} has none",
             hint="Write `def models(self, section)`, which gives a LoadedModel for each key of `needed_models`.",

@@ -16,6 +16,7 @@ import pytest
 
 from peftlab.testing.tiny_bases import NEUTRAL
 from tests.conftest import Command
+from tests.language_models import MACHINE_RECIPE
 
 pytestmark = pytest.mark.slow
 
@@ -37,14 +38,6 @@ data: {{source: {data}}}
 method: {{type: lora, rank: 4}}
 training: {{epochs: 1, batch_size: 16, learning_rate: 1e-2}}
 evaluation: {{metric: exact_match}}
-"""
-MACHINE = """\
-name: machine
-model: {from_config: {model_type: gpt2, n_layer: 2, n_head: 2, n_embd: 32, n_positions: 128}}
-task: {type: turing_machine, machine_count: 5, train_runs: 20, validation_runs: 5, test_runs: 6, tape_length: 4,
-  states: 2, symbols: 2, max_steps: 6, max_length: 128}
-method: {type: full}
-training: {epochs: 1, batch_size: 16}
 """
 
 
@@ -128,7 +121,7 @@ def test_an_adapter_that_cannot_be_merged_is_no_beginning(
 
 
 def test_machines_need_no_data_section(command: Command, tmp_path: Path) -> None:
-    (tmp_path / "machine.yaml").write_text(MACHINE)
+    (tmp_path / "machine.yaml").write_text(MACHINE_RECIPE)
     finished = command("run", "machine.yaml", "--output-dir", "run")
     assert finished.returncode == 0, finished.stderr
     record = read_json(tmp_path / "run" / "record.json")
@@ -154,7 +147,7 @@ def test_machines_need_no_data_section(command: Command, tmp_path: Path) -> None
 def test_bad_recipes_are_told_before_anything_is_trained(
     command: Command, tmp_path: Path, changes: list[str], message: str
 ) -> None:
-    (tmp_path / "machine.yaml").write_text(MACHINE)
+    (tmp_path / "machine.yaml").write_text(MACHINE_RECIPE)
     finished = command("run", "machine.yaml", *(part for change in changes for part in ("--set", change)))
     assert finished.returncode == 2, finished.stderr
     assert message in finished.stderr

@@ -16,6 +16,14 @@ from peftlab.training.fingerprints import PIECE, fingerprint
 from peftlab.training.guards import BaseGuard
 from peftlab.training.loss_watch import LossWatch
 
+LLAMA_SIZES = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "vocab_size": 9,
+}
+
 
 def permuted(tensor: Tensor) -> Tensor:
     return tensor.flatten()[torch.randperm(tensor.numel(), generator=torch.Generator().manual_seed(1))].view_as(tensor)
@@ -109,15 +117,10 @@ def test_what_a_forward_rightly_changes_may() -> None:
     assert not torch.equal(before, model.norm.running_mean)
     assert guard.result(model).status == "passed"
 
-    sizes = {
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 16,
-        "vocab_size": 9,
-    }
     rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
-    llama = LlamaModel(LlamaConfig(**sizes, max_position_embeddings=8, rope_parameters=rope)).requires_grad_(False)
+    llama = LlamaModel(LlamaConfig(**LLAMA_SIZES, max_position_embeddings=8, rope_parameters=rope)).requires_grad_(
+        False
+    )
     guard = BaseGuard(llama)
     frequencies = llama.rotary_emb.inv_freq.clone()
     llama(torch.ones(1, 20, dtype=torch.int64))
@@ -131,14 +134,7 @@ def test_what_a_forward_rightly_changes_may() -> None:
 
 
 def test_fixed_frequencies_may_not() -> None:
-    sizes = {
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 16,
-        "vocab_size": 9,
-    }
-    llama = LlamaModel(LlamaConfig(**sizes)).requires_grad_(False)
+    llama = LlamaModel(LlamaConfig(**LLAMA_SIZES)).requires_grad_(False)
     guard = BaseGuard(llama)
     llama(torch.ones(1, 20, dtype=torch.int64))
     assert guard.result(llama).status == "passed"

@@ -16,16 +16,9 @@ from peftlab.inference.export.export import export_run
 from peftlab.inference.load_tuned import load_run
 from peftlab.recipe.schema import load_recipe
 from peftlab.run.run import run_recipe
+from tests.language_models import MACHINE_RECIPE
 
 INSTRUCTIONS = "{type: instruction_tuning, prompt: text, response: label, max_length: 32, max_new_tokens: 4}"
-FROM_NOTHING = """\
-name: machine
-model: {from_config: {model_type: gpt2, n_layer: 2, n_head: 2, n_embd: 32, n_positions: 128}}
-task: {type: turing_machine, machine_count: 5, train_runs: 20, validation_runs: 5, test_runs: 6, tape_length: 4,
-  states: 2, symbols: 2, max_steps: 6, max_length: 128}
-method: {type: full}
-training: {epochs: 1, batch_size: 16}
-"""
 
 
 def export(run: Path, kind: str, output: Path):
@@ -77,7 +70,7 @@ def test_there_is_no_onnx_file(tiny_run: Callable[..., Path], tmp_path: Path) ->
 
 
 def test_the_card_of_a_model_from_nothing(tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text(FROM_NOTHING)
+    (tmp_path / "recipe.yaml").write_text(MACHINE_RECIPE)
     recipe, document = load_recipe(tmp_path / "recipe.yaml")
     assert run_recipe(recipe, document, output_dir=tmp_path / "run").record.status == "success"
     export(tmp_path / "run", "merged", tmp_path / "out")
