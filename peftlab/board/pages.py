@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from peftlab.board.visitors import Visitors
 from peftlab.core.errors import PeftlabError
 from peftlab.core.page_safety import page_headers
+from peftlab.core.wrong_request import say_what_is_wrong
 from peftlab.figures.svg import FIGURE_STYLE
 from peftlab.report import wording
 
@@ -77,10 +78,10 @@ def _in_words(error: Exception) -> tuple[int, str, str]:
     if isinstance(error, HTTPException):
         return error.status_code, str(error.detail), ""
     if isinstance(error, RequestValidationError):  # such as /row/one or ?page=0, typed into the address
-        wrong = error.errors()[0]
-        if wrong["loc"][0] == "path":
+        problems = error.errors()
+        if problems[0]["loc"][0] == "path":
             return 404, "there is no such page", ""
-        return 422, f"{wrong['loc'][-1]}: {wrong['msg']}", ""
+        return 422, say_what_is_wrong("", problems)[0], ""
     if isinstance(error, PeftlabError):
         place = f"{error.where}: " if error.where else ""
         return 422, place + error.message, error.hint or ""
