@@ -134,9 +134,13 @@ def _check_gguf(run: SavedRun) -> None:
     from peftlab.inference.export.gguf import check_gguf
 
     config = transformers.AutoConfig.from_pretrained(run.artifact, local_files_only=True, trust_remote_code=False)
-    head = run.recipe.task.head(run.labels)
-    classes = config.architectures if head.auto_class == "AutoModelForCausalLM" else [f"a task with {head.auto_class}"]
-    check_gguf(next(iter(classes or ()), "no class that is known"), config, run.tokenizer)
+    if run.recipe.task.head(run.labels).auto_class != "AutoModelForCausalLM":
+        raise UnsupportedError(
+            "GGUF files are of language models that write from left to right, and this run's model is none",
+            where=str(run.folder),
+            hint="Export it as `merged`, or as `onnx`.",
+        )
+    check_gguf(next(iter(config.architectures or ()), "no class that is known"), config, run.tokenizer)
 
 
 def export_tuned(
