@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from peftlab.artifact.save import DELTA_WEIGHTS
 from peftlab.core.errors import UserError, first_line
 from peftlab.core.record import ADAPTER
 from peftlab.methods._experts import layers_as_named, read_config
+from peftlab.training.fingerprints import fingerprint
 
 STATELESS_PACKAGES = frozenset({"torch", "transformers", "peft", "peftlab"})
 """Packages whose layers, in eval mode, keep nothing of a batch, but for the cases that ``may_compute_at_once`` knows.
@@ -136,7 +136,7 @@ class TensorPool:
     """
 
     def __init__(self) -> None:
-        self._tensors: dict[tuple[str, tuple[int, ...], torch.dtype], torch.Tensor] = {}
+        self._tensors: dict[tuple[str, torch.device], torch.Tensor] = {}
 
     def share(self, model: nn.Module) -> int:
         """Let a model use the pool's copies.
@@ -147,12 +147,10 @@ class TensorPool:
         saved = 0
         buffers = model.buffers() if may_compute_at_once(model) else []
         for tensor in [*model.parameters(), *buffers]:
-            if tensor.device.type != "cpu" or not tensor.numel():
+            if tensor.is_meta or not tensor.numel():
                 continue
-            content = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-            key = (hashlib.sha256(content.data).hexdigest(), tuple(tensor.shape), tensor.dtype)
-            known = self._tensors.setdefault(key, tensor.data)
-            if known.data_ptr() != tensor.data_ptr():
+            known = self._tensors.setdefault((fingerprint(tensor), tensor.device), tensor.data)
+            if known.data_ptr() != tensor.data_ptr() and torch.equal(_octets(known), _octets(tensor)):
                 saved += tensor.numel() * tensor.element_size()
                 tensor.data = known
         return saved
@@ -161,3 +159,7 @@ class TensorPool:
         """Forget the tensors that none of these models uses."""
         live = {tensor.data_ptr() for model in models for tensor in [*model.parameters(), *model.buffers()]}
         self._tensors = {key: tensor for key, tensor in self._tensors.items() if tensor.data_ptr() in live}
+
+
+def _octets(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)

@@ -188,3 +188,21 @@ def test_models_in_a_pool_keep_the_buffers_that_their_forward_changes() -> None:
         first(input_ids=ids)
         assert torch.equal(first(input_ids=ids[:, :8]).logits, wanted)
         assert torch.equal(second(input_ids=ids[:, :8]).logits, wanted)
+
+
+class OnCard(nn.Parameter):
+    """A parameter that says that it is on a card."""
+
+    device = property(lambda _: torch.device("cuda", 0))  # type: ignore[assignment]
+
+
+def test_on_a_card_equal_tensors_are_there_once() -> None:
+    torch.manual_seed(0)
+    first, second = nn.Linear(8, 8), nn.Linear(8, 8)
+    for layer in (first, second):
+        layer.weight = OnCard(torch.arange(64.0).view(8, 8))
+    pool = TensorPool()
+    assert pool.share(first) == 0
+    assert pool.share(second) == 64 * 4
+    assert first.weight.data_ptr() == second.weight.data_ptr()
+    assert first.bias.data_ptr() != second.bias.data_ptr()
