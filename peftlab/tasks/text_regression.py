@@ -21,6 +21,7 @@ from peftlab.tasks.text_inputs import (
     PADDING,
     check_family,
     check_length,
+    check_text_columns,
     encode_texts,
     one_token,
     pad,
@@ -67,8 +68,7 @@ class TextRegression(Task):
 
     @model_validator(mode="after")
     def _check_columns(self) -> TextRegression:
-        if len(self.text_columns()) not in (1, 2):
-            raise ValueError("`text` takes one column, or two for pairs")
+        check_text_columns(self.text_columns(), self.label_columns())
         return self
 
     def text_columns(self) -> tuple[str, ...]:

@@ -89,3 +89,18 @@ def test_what_is_no_number_and_no_file_is_said_how_to_write(tmp_path: Path) -> N
         TASKS["text_regression"](label="price").learn(rows(text=DIFFERENT, price=["$5", "1", "2", "3"]))
     with pytest.raises(DataError, match="Images are files: fetch them first"):
         ImageFile.at("https://a.example/1.png", tmp_path).read(where="row 1")
+
+
+@pytest.mark.parametrize(
+    ("task", "keys"),
+    [
+        ("text_classification", {"text": "label"}),  # it would read its own answer
+        ("text_classification", {"text": "a", "label": ["b", "a"]}),
+        ("text_regression", {"text": ["a", "label"]}),
+        ("text_regression", {"text": ["a", "a"]}),
+        ("text_pair_classification", {"text": ["a", "a"]}),
+    ],
+)
+def test_no_column_is_read_twice(task: str, keys: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="`text` and `label` must name different columns"):
+        TASKS[task](**({"label": "label"} | keys))
