@@ -20,6 +20,7 @@ from browser import Page, find_browser, open_browser
 from filelock import FileLock
 from hypothesis import settings
 
+from peftlab.core import late_compilation
 from peftlab.testing.tiny_bases import BAD, GOOD, sentences, write_bert, write_clip, write_gpt2, write_vit
 
 # Each worker of xdist has a core of its own. A number must be said in any case: runs are compared bit for bit, and how
@@ -29,6 +30,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 else:
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
+
+late_compilation.begin()  # as in the command
 
 # A busy machine is no fault of what is tested: pytest-timeout ends what hangs.
 settings.register_profile("tests", deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import subprocess
@@ -45,6 +46,15 @@ answer(app, bound, grace_seconds=int(sys.argv[1]))
 """
 
 
+def wait_until_closed(port: int) -> None:
+    deadline = time.monotonic() + 60
+    with contextlib.suppress(ConnectionError):
+        while True:
+            socket.create_connection(("127.0.0.1", port), timeout=60).close()
+            assert time.monotonic() < deadline, "it still listens"
+            time.sleep(0.02)
+
+
 @pytest.mark.parametrize(("grace_seconds", "is_hurried"), [(1, False), (50, True)])
 def test_an_answer_that_goes_on_when_the_service_ends_is_no_fault(grace_seconds: int, is_hurried: bool) -> None:
     with subprocess.Popen(
@@ -57,8 +67,8 @@ def test_an_answer_that_goes_on_when_the_service_ends_is_no_fault(grace_seconds:
                 customer.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert b"200" in customer.recv(1000)
                 process.terminate()
-                if is_hurried:  # a second Ctrl-C, once the first is heard
-                    time.sleep(0.5)
+                if is_hurried:  # a second Ctrl-C, once the first is heard: nobody is let in any more
+                    wait_until_closed(port)
                     process.send_signal(signal.SIGINT)
                 _, told = process.communicate(timeout=60)
         finally:

@@ -184,10 +184,27 @@ def test_the_first_process_knows_what_its_callback_has_raised() -> None:
 
 @pytest.mark.parametrize(("codes", "said"), [((0, 3), "when the run was already over"), ((-9, 3), "--resume")])
 def test_a_process_that_has_failed_is_named(
-    codes: tuple[int, int], said: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    codes: tuple[int, int],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    script = f"import os, sys, time; code = {codes}[int(os.environ['RANK'])]"
-    script += "; (time.sleep(1), os.kill(os.getpid(), -code)) if code < 0 else sys.exit(code)"
+    script = f"""
+import os, pathlib, sys, time
+code, other = {codes}[int(os.environ["RANK"])], pathlib.Path({str(tmp_path / "other")!r})
+if code >= 0:
+    other.write_text(f"{{os.getpid()}}.")
+    sys.exit(code)
+while not (other.exists() and other.read_text().endswith(".")):
+    time.sleep(0.01)
+try:
+    while True:  # until it is known that the other one has ended
+        os.kill(int(other.read_text()[:-1]), 0)
+        time.sleep(0.01)
+except ProcessLookupError:
+    os.kill(os.getpid(), -code)
+"""
     monkeypatch.setattr(local_processes, "PEFTLAB", (sys.executable, "-c", script))
     assert local_processes.run_processes([], 2, threads=None) == 1
     told = capfd.readouterr().err
