@@ -68,7 +68,9 @@ class ImageFile(str):
             return path.read_bytes()
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise DataError(f"the image {str(self)!r:.80} cannot be read: {reason}", where=where) from None
+            is_address = self.startswith(("http://", "https://"))
+            hint = "Images are files: fetch them first, and write their paths." if is_address else None
+            raise DataError(f"the image {str(self)!r:.80} cannot be read: {reason}", where=where, hint=hint) from None
 
     def by_content(self, *, where: str) -> str:
         """Its bytes' SHA-256, which is equal for equal files, whatever they are called; a file is read for it once.

@@ -49,6 +49,8 @@ _OF_DATA = {
     "rows_with_equal_responses": "{} rows were left out, since an earlier row has the same prompt and response",
 }
 _OF_SPLIT = {
+    "texts": "{} different texts in {split}",
+    "images": "{} different images in {split}",
     "texts_cut": "{} texts of {split} were cut to task.max_length",
     "texts_cut_behind_windows": "{} texts of {split} lost their end: they have more windows than task.windows.most",
     "words_without_tokens": "{} words of {split} have no tokens, and so no prediction",
@@ -120,6 +122,8 @@ def _singular(line: str) -> str:
         ("1 rows", "1 row"),
         ("1 texts have copies with another label, so one of the two is wrong", "1 text has copies with another label"),
         ("1 texts are", "1 text is"),
+        ("1 different texts", "1 different text"),
+        ("1 different images", "1 different image"),
         ("1 texts", "1 text"),
         ("1 changed copies of training rows", "1 changed copy of a training row"),
         ("1 earlier training rows are", "1 earlier training row is"),

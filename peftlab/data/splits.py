@@ -104,6 +104,7 @@ def load_splits(
         splits, removed = remove_duplicates(splits, rules.keys, rules.told_apart_by)
         notes.update(removed)
         _refuse_empty(splits, "all of its texts are in another split too")
+        _refuse_one_row(splits["train"], rules, removed["duplicates_removed"])
         classes.look(splits["train"], "data.deduplicate")
     notes |= _found_once(splits, rules)
     splits = cut_splits(splits, config, seed, rules)
@@ -235,6 +236,16 @@ def _scarce(train: Split, config: DataConfig, rules: RowRules) -> dict[str, int]
 
 def _rows(splits: Mapping[str, Split]) -> int:
     return sum(len(split) for split in splits.values())
+
+
+def _refuse_one_row(train: Split, rules: RowRules, copies: int) -> None:
+    if len(train) == 1 and copies:
+        columns = ", ".join(f"`{name}`" for name in rules.text_columns)
+        raise DataError(
+            f"all {copies + 1:,} training rows hold the same in {columns}, so they are copies of one row",
+            where=train.source,
+            hint="Choose another column, or set `data.deduplicate: false` to keep copies.",
+        )
 
 
 def _refuse_empty(splits: dict[str, Split], reason: str) -> dict[str, Split]:

@@ -28,5 +28,9 @@ def number_in(split: Split, row: int, column: str, what: str, *, may_be_negative
         number = math.nan
     if not math.isfinite(number) or (number < 0 and not may_be_negative):
         wanted = "a finite number" if may_be_negative else "a number of 0 or more"
-        raise DataError(f"the {what} {value!r:.40} in column `{column}` is not {wanted}", where=split.where(row))
+        raise DataError(
+            f"the {what} {value!r:.40} in column `{column}` is not {wanted}",
+            where=split.where(row),
+            hint="Write it in digits alone, such as 1234.5." if isinstance(value, str) else None,
+        )
     return number

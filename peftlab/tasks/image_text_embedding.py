@@ -19,6 +19,7 @@ from peftlab.core.task import TASKS, Prediction, Task
 from peftlab.core.words import comparable
 from peftlab.tasks._embedding_losses import info_nce
 from peftlab.tasks._hard_negatives import ranks_in_corpus
+from peftlab.tasks._pair_rows import comparable_texts, refuse_one_value
 from peftlab.tasks._tokenizers import byte_pair_tokenizer
 from peftlab.tasks.images.pixels import pixels_of
 from peftlab.tasks.images.shapes import USUAL_PATCHES, fixed_size, image_facts, image_shape
@@ -97,6 +98,12 @@ class ImageTextEmbedding(Task):
         """
         column = self.image if self.image in split.columns else self.text
         return [(content,) for content in contents_of(split, column)]
+
+    def learn(self, train: Split) -> dict[str, Any]:
+        """Nothing, but texts and images must differ."""
+        refuse_one_value(train, self.image, contents_of(train, self.image))
+        refuse_one_value(train, self.text, comparable_texts(train.columns[self.text]))
+        return {}
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse lengths beyond the positions of the tower for texts."""

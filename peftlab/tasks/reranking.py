@@ -153,7 +153,15 @@ class Reranking(Task):
         """The largest relevance, which the pointwise loss takes for certain."""
         rows = train.columns[self.label_columns()[0]]
         largest = max((max(row) for row in rows), default=0.0)
-        if largest <= 0 or not any(min(row) < max(row) for row in rows):
+        differ = any(min(row) < max(row) for row in rows)
+        if largest <= 0 or not (differ or any(min(row) == 0 for row in rows)):
+            which = "no training document answers" if largest <= 0 else "every training document answers"
+            raise DataError(
+                f"{which} its query, so nothing tells one from another",
+                where=train.source,
+                hint="Of a document that does not answer the relevance is 0; of one that does it is more.",
+            )
+        if not differ:
             raise DataError(
                 "no training query has a document that answers it and one that does not",
                 where=train.source,

@@ -35,6 +35,7 @@ from peftlab.tasks.text_inputs import (
     PADDING,
     check_family,
     check_length,
+    check_text_columns,
     encode_texts,
     model_inputs,
     one_token,
@@ -122,8 +123,7 @@ class TextClassification(ClassAnswers):
 
     @model_validator(mode="after")
     def _check_columns(self) -> Self:
-        if len(self.text_columns()) not in (1, 2):
-            raise ValueError("`text` takes one column, or two for pairs")
+        check_text_columns(self.text_columns(), self.label_columns())
         if not self.label_columns():
             raise ValueError("`label` names no column")
         if self.windows is not None and len(self.text_columns()) != 1:

@@ -25,6 +25,7 @@ from peftlab.core.words import comparable
 from peftlab.tasks._embedding_losses import cosent, goes_with, info_nce, matryoshka, triplet
 from peftlab.tasks._hard_negatives import mine, ranks_in_corpus
 from peftlab.tasks._numbers import number_in
+from peftlab.tasks._pair_rows import about_same_texts, comparable_texts, refuse_one_value
 from peftlab.tasks._scorers import CorrelationScorer
 from peftlab.tasks._sentence_transformers import sentence_transformers_files
 from peftlab.tasks.guesses.searching import guess_matches
@@ -107,7 +108,7 @@ class TextEmbedding(Task):
             raise ValueError("`query`, `document` and `negatives` must name different columns")
         is_scored, has_negatives = self.objective == "cosent", bool(self.negatives or self.mined_negatives)
         if is_scored != (self.score is not None):
-            raise ValueError("`score` and `objective: cosent` go together: name the column of the score")
+            raise ValueError("`score` and `objective: cosent` go together: set both, or neither")
         if is_scored and has_negatives:
             raise ValueError("pairs with a score have no negatives")
         if self.objective == "triplet" and not has_negatives:
@@ -132,6 +133,17 @@ class TextEmbedding(Task):
     def check_split(self, split: Split, labels: tuple[str, ...]) -> None:
         """Every score must be a finite number."""
         self._scores(split)
+
+    def learn(self, train: Split) -> dict[str, Any]:
+        """Nothing, but the documents must differ, or the scores."""
+        if not self.negatives:  # with negatives of its own even one document is told from others
+            column = self.score or self.document
+            refuse_one_value(train, column, self._scores(train) or comparable_texts(train.columns[column]))
+        return {}
+
+    def notices(self, splits: Mapping[str, Split], labels: tuple[str, ...]) -> dict[str, str]:
+        """Pairs of one text; where pairs have a score, they may well have them."""
+        return {} if self.score is not None else about_same_texts(splits.values(), self.query, self.document)
 
     def told_apart_by(self) -> tuple[str, ...]:
         """A query may have several documents, and of one pair each row may have other negatives."""
@@ -351,9 +363,7 @@ class TextEmbedding(Task):
 
     def _scores(self, split: Split) -> list[float]:
         """The score of each row; empty where there are none."""
-        if self.score is None:
-            return []
-        return [number_in(split, row, self.score, "score") for row in range(len(split))]
+        return [] if self.score is None else [number_in(split, row, self.score, "score") for row in range(len(split))]
 
     def companion_files(self, config: Any) -> Mapping[str, str]:
         """Those of sentence-transformers, which then gives the same vectors."""

@@ -52,6 +52,18 @@ def check_family(facts: ModelFacts) -> None:
         )
 
 
+def check_text_columns(texts: Sequence[str], labels: Sequence[str]) -> None:
+    """Refuse more than a pair of texts, one text twice, and a label that is read as the text: that is its own answer.
+
+    Raises:
+        ValueError: For pydantic, which names the place.
+    """
+    if len(texts) not in (1, 2):
+        raise ValueError("`text` takes one column, or two for pairs")
+    if len(set(texts)) < len(texts) or not set(texts).isdisjoint(labels):
+        raise ValueError("`text` and `label` must name different columns")
+
+
 def with_columns(split: Split, columns: Sequence[str], change: Callable[[Any], Any]) -> Split:
     """A split whose values in some columns are changed; columns that it does not have are left out."""
     changed: dict[str, Sequence[Any]] = {}

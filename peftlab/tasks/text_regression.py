@@ -21,6 +21,7 @@ from peftlab.tasks.text_inputs import (
     PADDING,
     check_family,
     check_length,
+    check_text_columns,
     encode_texts,
     one_token,
     pad,
@@ -67,8 +68,7 @@ class TextRegression(Task):
 
     @model_validator(mode="after")
     def _check_columns(self) -> TextRegression:
-        if len(self.text_columns()) not in (1, 2):
-            raise ValueError("`text` takes one column, or two for pairs")
+        check_text_columns(self.text_columns(), self.label_columns())
         return self
 
     def text_columns(self) -> tuple[str, ...]:
@@ -120,11 +120,19 @@ class TextRegression(Task):
         return None
 
     def notices(self, splits: Mapping[str, Split], labels: tuple[str, ...]) -> dict[str, str]:
-        """Targets that a model without their mean and spread could hardly learn."""
+        """Targets that a model without their mean and spread could hardly learn, and such as may be classes."""
         mean, scale = self._mean, self._scale
+        targets = [self._target(split, row) for split in splits.values() for row in range(len(split))]
+        values = sorted(set(targets))
+        told = {}
+        if len(values) == 2 < len(targets):
+            told["targets_of_two_values"] = (
+                f"all targets are {values[0]:.6g} or {values[1]:.6g}: if these are classes, "
+                "text_classification says how sure it is of each"
+            )
         if abs(mean) <= FAR * max(scale, 1.0) and 1 / FAR <= scale <= FAR:
-            return {}
-        return {
+            return told
+        return told | {
             "targets_standardised": f"targets lie around {mean:.6g} with a standard deviation of {scale:.6g}: the "
             "model learns them in standard deviations; predictions and metrics are in the targets' own unit"
         }

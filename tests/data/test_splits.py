@@ -281,6 +281,8 @@ def test_one_row_cannot_be_split(tmp_path):
     answers = write_rows(
         tmp_path / "answers.jsonl", [{"text": "the question", "answer": f"so {at}"} for at in range(9)]
     )
+    with pytest.raises(DataError, match="all 3 training rows hold the same in `text`, so they are copies"):
+        load(given_splits(tmp_path, train="a A a"))
     rules = RowRules(["text"], [], source_columns=["text", "answer"], told_apart_by=["answer"])
     with pytest.raises(DataError, match="all 9 rows have one text, which is too little to make a test split"):
         load_splits(DataConfig(source=answers), rules, seed=0)

@@ -106,7 +106,7 @@ def test_bad_rows_are_named() -> None:
         with pytest.raises(DataError, match=words):
             task.arrange(Split("train", range(2), columns, "rows"))
     alike = Split("train", range(1), {"query": ["a"], "document": [["x", "y"]], "label": [[1.0, 1.0]]}, "rows")
-    with pytest.raises(DataError, match="no training query has a document"):
+    with pytest.raises(DataError, match="every training document answers its query"):
         task.learn(alike)
 
 
