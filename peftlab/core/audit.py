@@ -276,12 +276,9 @@ class Audited:
 
         A text without anything becomes a full stop, as models need a token to look at.
         """
-        columns = {name: [values[at] for at in positions] for name, values in self.rows.columns.items()}
-        (column,) = self.task.text_columns()
-        columns[column] = [text if text.strip() else "." for text in texts]
-        return self.model.predict(
-            Split(self.rows.name, [self.rows.index[at] for at in positions], columns, self.rows.source)
-        )
+        (_,) = self.task.text_columns()
+        given = iter([text if text.strip() else "." for text in texts])
+        return self.model.predict(self.rewritten(positions, lambda _: next(given)))
 
     def example(self, position: int, **more: Any) -> dict[str, Any]:
         """A row as a page shows it: its place in the table, its text, what is right, and what the model says."""
