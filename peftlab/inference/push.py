@@ -110,7 +110,11 @@ def folder_to_push(folder: Path) -> Path:
         )
     source = saved.folder if isinstance(saved, SavedExport) else saved.artifact
     if not (source / CARD_NAME).is_file():
-        raise UserError("there is no model card (README.md) beside the weights", where=str(source))
+        raise UserError(
+            "there is no model card (README.md) beside the weights",
+            where=str(source),
+            hint="The command that made the run writes it with --resume.",
+        )
     _refuse_links(source)
     return source
 

@@ -124,7 +124,7 @@ def _status(
     if lacks_determinism(error):
         return "failed", f"{first_line(error)} Set training.deterministic to false."
     if isinstance(error, OSError):
-        return "failed", f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+        return "failed", ": ".join(str(part) for part in (error.strerror or error, error.filename) if part)
     write_text(folder.path / TRACEBACK_NAME, "".join(traceback.format_exception(error)))
     fault = fault_of(error)
     whose = "" if fault is None else f", raised by the plugin {fault.package} in {fault.place}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -121,9 +122,15 @@ def test_a_stop_around_the_record_costs_no_training_and_leaves_a_whole_run(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     with monkeypatch.context() as patch:
         patch.setattr("peftlab.run.run.write_record", stop)
         assert command(*arguments).returncode == 1
+    with monkeypatch.context() as patch:
+        patch.setattr("peftlab.run.saving_stage.save_artifact", full)
+        assert "error       No space left on device" in command(*arguments, "--resume").stdout
     assert "resuming after step 1" in command(*arguments, "--resume").stderr
     (run / "adapter" / "README.md").unlink()
     (run / "checkpoints" / "step-00000001").mkdir(parents=True)
