@@ -171,9 +171,10 @@ def _row(key: str, folder: Path, recorded: float, sign: float) -> Row:
     except OSError as error:
         return Row(key, "unreadable", sign, name, problem=str(error))
     metric, score = main_score(record)
+    goes_on = _goes_on(working, sign, recorded)  # a run that was taken up again; its record tells of the time before
     return Row(
         key,
-        "going" if _goes_on(working, sign, recorded) else record.status,  # a run that was taken up again
+        "going" if goes_on else record.status,
         sign,
         record.name,
         _type(record.recipe.get("task")),
@@ -181,7 +182,7 @@ def _row(key: str, folder: Path, recorded: float, sign: float) -> Row:
         metric,
         score,
         record.seconds,
-        record.error or "",
+        "" if goes_on else record.error or "",
         working.process,
     )
 

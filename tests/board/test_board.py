@@ -119,11 +119,15 @@ def test_a_run_that_goes_on_is_followed_to_its_end(root: Path, client: TestClien
     folder.mkdir()
     (folder / "recipe.yaml").write_text("name: third\n")
     (folder / "metrics.jsonl").write_text('{"step": 7, "epoch": 1, "loss": 0.25}\n{"step": 8, "lo')
+    record = RunRecord(name="third", status="success", recipe={}, started_at="2026-01-01T00:00:00+00:00", seconds=1.0)
+    # It was stopped before, and is taken up again.
+    write_record(record.model_copy(update={"status": "cancelled", "error": "stopped by the user"}), folder)
+    os.utime(folder / "record.json", (0, 0))
     page = client.get("/run/third").text
     assert "going" in page
+    assert "stopped by the user" not in page
     assert "step 7" in page
     assert 'data-follow="/run/third"' in page
-    record = RunRecord(name="third", status="success", recipe={}, started_at="2026-01-01T00:00:00+00:00", seconds=1.0)
     end = threading.Timer(0.3, write_record, (record, folder))
     end.start()
     told = client.get("/run/third/events").text  # the client gives it once the stream has ended
