@@ -87,7 +87,8 @@ def test_exports_that_make_no_sense(command, tiny_run: Callable[..., Path], tmp_
     assert done.returncode == 0, done.stderr
     for words, expected in {
         ("export", "out", "--format", "onnx", "--output", "two"): "this is an export",
-        ("export", run, "--format", "gguf", "--output", "two"): "gguf",
+        ("export", run, "--format", "tflite", "--output", "two"): "tflite",
+        ("export", run, "--format", "gguf", "--output", "two"): "write from left to right",
         ("export", run, "--format", "merged", "--output", "two", "--weights", "1"): "there is one",
         ("export", run, other, "--format", "merged", "--output", "two", "--weights", "a,b"): "no list of numbers",
         ("export", run, other, "--format", "merged", "--output", "two", "--weights", "1,1,1"): "3 weights for 2 runs",
