@@ -239,7 +239,8 @@ def _rows(splits: Mapping[str, Split]) -> int:
 
 
 def _refuse_one_row(train: Split, rules: RowRules, copies: int) -> None:
-    if len(train) == 1 and copies:
+    """Of rows with labels: a language model may go on with the one text that there is."""
+    if len(train) == 1 and copies and rules.label_columns:
         columns = ", ".join(f"`{name}`" for name in rules.text_columns)
         raise DataError(
             f"all {copies + 1:,} training rows hold the same in {columns}, so they are copies of one row",

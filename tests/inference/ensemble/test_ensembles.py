@@ -200,7 +200,7 @@ def test_bad_input_gets_a_message(command, runs: list[Path], tiny_run: Callable[
         ([tags, runs[0]], "answers of runs of token_classification have no mean"),
         ([runs[0], tags], "its task is token_classification"),
         ([runs[0], three, "--soup", "uniform"], "rank is 2, not 4"),
-        ([runs[0], runs[1], "--soup", "greedy"], "have no mean: type is 'bitfit', not 'lora'\n"),
+        ([runs[0], runs[1], "--soup", "greedy"], 'have no mean: type is "bitfit", not "lora"\n'),
         ([runs[0], Path("nothing")], "no such folder"),
     ):
         done = command("ensemble", *words, "--output", "bad")
