@@ -40,7 +40,7 @@ def estimate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Cap
     from peftlab.cli.estimate import estimate as verb
 
     # Where nothing is known of the memory no advice is sought, which takes a minute for thirty layers.
-    monkeypatch.setattr("peftlab.estimate.target.find_target", lambda *_: Target("cpu", None))
+    monkeypatch.setattr("peftlab.estimate.target.find_target", lambda *_, **_settings: Target("cpu", None))
     chats = [{"messages": [{"role": r, "content": f"{r} {n}"} for r in ("user", "assistant")]} for n in range(40)]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, chats)))
     (tmp_path / "a.yaml").write_text(
