@@ -133,13 +133,13 @@ def _check_gguf(run: SavedRun) -> None:
 
     from peftlab.inference.export.gguf import check_gguf
 
-    config = transformers.AutoConfig.from_pretrained(run.artifact, local_files_only=True, trust_remote_code=False)
     if run.recipe.task.head(run.labels).auto_class != "AutoModelForCausalLM":
         raise UnsupportedError(
             "GGUF files are of language models that write from left to right, and this run's model is none",
             where=str(run.folder),
             hint="Export it as `merged`, or as `onnx`.",
         )
+    config = transformers.AutoConfig.from_pretrained(run.artifact, local_files_only=True, trust_remote_code=False)
     check_gguf(next(iter(config.architectures or ()), "no class that is known"), config, run.tokenizer)
 
 
