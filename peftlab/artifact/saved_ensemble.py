@@ -68,6 +68,7 @@ class EnsembleDescription(Config):
     intervals: dict[str, dict[str, tuple[float, float] | None]] = Field(
         description="95 % intervals over the examples; split, then metric."
     )
+    notes: list[str] = Field(default_factory=list, description="Where an interval is too narrow, and why.")
     expected_calibration_error: dict[str, float | None]
     comparison: PairedTest | None = Field(description="Null where the metric has no contribution per example.")
 

@@ -154,6 +154,7 @@ def _changes(changes: Any) -> list[str]:
                 f"  {'':<11}   difference {change.difference:+.4f} ({change.low:+.4f} to {change.high:+.4f}), "
                 f"p = {change.p_value:.2g}{': worse' if change.is_worse else ''}"
             )
+        lines += [f"  {'':<11}   Note: {note}" for note in change.notes]
     return lines
 
 

@@ -61,7 +61,7 @@ def ensemble(
 def _of_ensemble(done: Any, metric: str) -> list[str]:
     first = f"{done.name}: an ensemble of {len(done.members)} runs"
     runs = [(f"run {member.folder} {member.origin}", member.scores) for member in done.members]
-    return [first, *_scores(done.scores, done.intervals, runs, done.rows, metric), *_compared(done.comparison)]
+    return [first, *_scores(done, done.scores, runs, done.rows, metric), *_compared(done.comparison)]
 
 
 def _of_soup(done: Any, metric: str) -> list[str]:
@@ -69,18 +69,19 @@ def _of_soup(done: Any, metric: str) -> list[str]:
     kept = sum(part.kept for part in record.soup.parts)
     first = f"{record.name}: a {record.soup.kind} soup of {kept} of {len(record.soup.parts)} runs"
     runs = [(f"{part.origin}{'' if part.kept else ' (left out)'}", part.scores) for part in record.soup.parts]
-    return [first, *_scores(record.scores, done.intervals, runs, record.data.rows, metric), *_compared(done.comparison)]
+    return [first, *_scores(done, record.scores, runs, record.data.rows, metric), *_compared(done.comparison)]
 
 
-def _scores(scores: Any, intervals: Any, runs: list[tuple[str, Any]], rows: Any, metric: str) -> list[str]:
+def _scores(done: Any, scores: Any, runs: list[tuple[str, Any]], rows: Any, metric: str) -> list[str]:
     lines = []
     for split, own in scores.items():
         shown = []
         for name, value in own.items():
-            interval = intervals[split].get(name)
+            interval = done.intervals[split].get(name)
             between = f" ({interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
             shown.append(f"{name} {value:.4f}{between}")
         lines.append(f"  {split:<11} {'   '.join(shown)}   ({rows[split]} examples)")
+    lines += [f"  Note: {note}" for note in done.notes]
     split = "test" if "test" in scores else "validation"
     # On few rows a run may have no such score.
     known = [(name, of_run[split][metric]) for name, of_run in runs if metric in of_run[split]]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import Field
@@ -19,7 +18,6 @@ from peftlab.inference.prepared_rows import with_prepared
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.measurement.calibration import CalibrationMeter
 from peftlab.measurement.example_intervals import example_intervals
-from peftlab.statistics.rare_classes import rare_class_note
 from peftlab.training.evaluation import evaluate
 
 
@@ -62,7 +60,7 @@ def evaluate_rows(tuned: TunedModel, stream: RowStream, reporter: Reporter, *, o
         scores = _score_chunks(tuned, stream, reporter, kept)
     else:
         scores = _score_table(tuned, stream, reporter, kept, offline=offline)
-    intervals = example_intervals(scores, kept.labels, kept.predictions)
+    intervals = example_intervals(scores, kept.labels, kept.predictions, where=stream.name)
     return Evaluation(
         run=tuned.name,
         data=stream.name,
@@ -70,20 +68,11 @@ def evaluate_rows(tuned: TunedModel, stream: RowStream, reporter: Reporter, *, o
         examples=len(kept.labels),
         truncated=kept.truncated,
         scores=scores,
-        intervals=intervals,
-        notes=tuple(_about_rare_classes(intervals, kept.labels, stream.name)),
+        intervals=intervals.by_metric,
+        notes=intervals.notes,
         temperature=tuned.temperature,
         expected_calibration_error=kept.meter.compute(),
     )
-
-
-def _about_rare_classes(
-    intervals: Mapping[str, tuple[float, float] | None], labels: Sequence[Any], where: str
-) -> Iterator[str]:
-    """Of the metrics that have an interval, and so one class an example."""
-    for metric, interval in intervals.items():
-        if interval is not None and all(isinstance(label, str) for label in labels):
-            yield from filter(None, [rare_class_note(metric, Counter(labels), where)])
 
 
 class _Kept:

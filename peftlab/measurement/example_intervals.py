@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +14,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+@dataclass(frozen=True)
+class ExampleIntervals:
+    """Intervals, and what their reader must know.
+
+    Args:
+        by_metric: None for metrics without a contribution per example, and for all of fewer than two examples.
+        notes: Where an interval is too narrow, and why: a sentence each. Who shows the intervals shows them too.
+    """
+
+    by_metric: dict[str, tuple[float, float] | None]
+    notes: tuple[str, ...]
+
+
 def example_intervals(
-    metrics: Iterable[str], labels: Sequence[Any], predictions: Sequence[Any]
-) -> dict[str, tuple[float, float] | None]:
+    metrics: Iterable[str], labels: Sequence[Any], predictions: Sequence[Any], *, where: str
+) -> ExampleIntervals:
     """A 95 % interval for each metric that is a mean over examples, or can be written as one.
 
     It is about other examples of the same kind; what another seed would change is not in it.
@@ -23,9 +38,7 @@ def example_intervals(
         metrics: Names, as in a record's scores.
         labels: The true label of each example; for written texts, its references.
         predictions: What was predicted, or written.
-
-    Returns:
-        None for metrics without a contribution per example, and for all where there are fewer than two examples.
+        where: What they are, for the notes: ``the test split``.
     """
     from peftlab.core.metric import may_be_negative, within_range
     from peftlab.statistics.intervals import mean_interval
@@ -37,7 +50,23 @@ def example_intervals(
             interval = mean_interval(values[None, :], changes=may_be_negative(metric))
             if math.isfinite(interval.high - interval.low):  # squares of very large errors are beyond any float
                 found[metric] = within_range(metric, interval.low, interval.high)
-    return found
+    with_interval = [metric for metric, interval in found.items() if interval is not None]
+    return ExampleIntervals(found, interval_notes(with_interval, labels, where))
+
+
+def interval_notes(metrics: Iterable[str], labels: Sequence[Any], where: str) -> tuple[str, ...]:
+    """Where intervals over these examples are too narrow, and why.
+
+    Args:
+        metrics: Names of those that have an interval.
+        labels: The true label of each example.
+        where: What they are: ``the test split``.
+    """
+    from peftlab.statistics.rare_classes import rare_class_note
+
+    if not all(isinstance(label, str) for label in labels):
+        return ()
+    return tuple(filter(None, (rare_class_note(metric, Counter(labels), where) for metric in metrics)))
 
 
 def example_values(metric: str, labels: Sequence[Any], predictions: Sequence[Any]) -> NDArray[np.float64] | None:
@@ -53,10 +82,11 @@ def example_values(metric: str, labels: Sequence[Any], predictions: Sequence[Any
     return METRICS[metric].per_example(labels, predictions) if metric in METRICS else None
 
 
-def intervals_of_file(path: Path, split: str, metrics: Iterable[str]) -> dict[str, tuple[float, float] | None]:
+def intervals_of_file(path: Path, split: str, metrics: Iterable[str]) -> ExampleIntervals:
     """The same from a run's ``predictions.parquet``."""
     import pyarrow.parquet as pq
 
     table = pq.read_table(path, columns=["split", "label", "prediction"])
     rows = [row for row in table.to_pylist() if row["split"] == split]
-    return example_intervals(metrics, [row["label"] for row in rows], [row["prediction"] for row in rows])
+    labels, predictions = [row["label"] for row in rows], [row["prediction"] for row in rows]
+    return example_intervals(metrics, labels, predictions, where=f"the {split} split")

@@ -16,6 +16,7 @@ from peftlab.core.files import write_text
 from peftlab.core.method import METHODS
 from peftlab.core.record import MODEL, RunRecord
 from peftlab.core.task import Task
+from peftlab.measurement.example_intervals import ExampleIntervals
 from peftlab.models.pretraining import PRETRAINING
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ PIPELINES = {
 PEFT_CONFIG = "adapter_config.json"
 IMAGE_SETTINGS = "preprocessor_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
-Intervals = Mapping[str, tuple[float, float] | None]
+NO_INTERVALS = ExampleIntervals({}, ())
 
 
 def write_card(
@@ -44,7 +45,7 @@ def write_card(
     *,
     task: Task,
     library: str,
-    intervals: Intervals | None = None,
+    intervals: ExampleIntervals = NO_INTERVALS,
     usage: str = "",
     export: str | None = None,
 ) -> Path:
@@ -62,7 +63,7 @@ def write_card(
     path = folder / CARD_NAME
     metadata = _metadata(record, task.peft_task(), library)
     loading = _loading(record, folder, task.head(tuple(record.labels or ())).auto_class, library)
-    write_text(path, f"---\n{metadata.to_yaml()}\n---\n\n{_body(record, intervals or {}, usage, export, loading)}")
+    write_text(path, f"---\n{metadata.to_yaml()}\n---\n\n{_body(record, intervals, usage, export, loading)}")
     return path
 
 
@@ -114,7 +115,7 @@ def _hub_id(path: str | None) -> str | None:
     return path
 
 
-def _body(record: RunRecord, intervals: Intervals, usage: str, export: str | None, loading: str) -> str:
+def _body(record: RunRecord, intervals: ExampleIntervals, usage: str, export: str | None, loading: str) -> str:
     recipe, method = record.recipe, record.recipe["method"]
     settings = ", ".join(f"{key}: {value}" for key, value in method.items() if key != "type")
     path, paper = recipe["model"]["path"], METHODS.get(method["type"]).paper
@@ -228,18 +229,19 @@ def _reported(record: RunRecord) -> tuple[str, dict[str, float]]:
     return split, record.scores.get(split, {})
 
 
-def _scores(record: RunRecord, intervals: Intervals) -> str:
+def _scores(record: RunRecord, intervals: ExampleIntervals) -> str:
     split, scores = _reported(record)
     if not scores:
         return "There was no split to score on."
     rows = record.data.rows.get(split) if record.data else None
     lines = [f"| {split} | value | 95 % interval |", "|---|---|---|"]
     for name, value in scores.items():
-        interval = intervals.get(name)
+        interval = intervals.by_metric.get(name)
         lines.append(f"| {name} | {value:.4f} | {f'{interval[0]:.4f} to {interval[1]:.4f}' if interval else '–'} |")
     lines.append(
         f"\nOn {rows} examples. Intervals are over the examples; what another seed would change is not in them."
     )
+    lines += [f"\n{note}" for note in intervals.notes]
     if record.calibration:
         error = record.calibration.expected_calibration_error.get(split)
         if error and record.calibration.not_fitted is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -85,6 +84,7 @@ class Change(Config):
     high: float | None = None
     p_value: float | None = None
     higher_is_better: bool
+    notes: tuple[str, ...] = Field((), description="Where an interval is too narrow, and why.")
 
     @property
     def is_worse(self) -> bool:
@@ -125,7 +125,8 @@ def compare_with_earlier(result: RunResult) -> list[Change]:
         if before is None or now is None or metric not in scores or metric not in record.scores[split]:
             continue
         tested = PairedAnswers(before, now, lambda: recipe.scorer(run.labels)).compare(metric)
-        values = {} if isinstance(tested, Unjudged) else vars(tested)
+        intervals = intervals_of_file(path, split, [metric])
+        values = {"difference": None} if isinstance(tested, Unjudged) else vars(tested)
         found.append(
             Change(
                 split=split,
@@ -133,13 +134,9 @@ def compare_with_earlier(result: RunResult) -> list[Change]:
                 n=len(now.index),
                 earlier=scores[metric],
                 now=record.scores[split][metric],
-                interval=_interval(path, split, record.scores[split]).get(metric),
+                interval=intervals.by_metric[metric],
                 higher_is_better=METRICS[metric].higher_is_better,
-                **({"difference": None} | values),
+                **(values | {"notes": intervals.notes}),
             )
         )
     return found
-
-
-def _interval(path: Path, split: str, scores: dict[str, float]) -> dict[str, tuple[float, float] | None]:
-    return dict(intervals_of_file(path, split, scores))

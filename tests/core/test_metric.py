@@ -1,13 +1,19 @@
 """Every metric says which direction is better; no interval goes beyond the values that it can take."""
 
 import math
+from functools import partial
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from peftlab.core.errors import ConfigError
 from peftlab.core.metric import METRICS, Metric, possible_difference, signed, within_range
-from peftlab.core.task import TASKS
-from peftlab.measurement.example_intervals import example_intervals
+from peftlab.core.task import TASKS, Prediction
+from peftlab.measurement.example_intervals import example_intervals, intervals_of_file
+from peftlab.run.reproduce.pairing import Answers, Difference, PairedAnswers
+from peftlab.tasks._scorers import ClassScorer
 
 
 @pytest.mark.parametrize("task", list(TASKS))
@@ -38,11 +44,32 @@ def test_directions_ranges_and_units() -> None:
 
 @pytest.mark.parametrize("metric", ["macro_f1", "weighted_f1", "matthews"])
 def test_three_examples_do_not_lead_beyond_the_metric(metric: str) -> None:
-    found = example_intervals([metric], ["bad", "good", "fine"], ["bad", "good", "good"])[metric]
+    found = example_intervals([metric], ["bad", "good", "fine"], ["bad", "good", "good"], where="").by_metric[metric]
     assert found is not None
     low, high = found
     least, most = METRICS[metric].range
     assert least <= low < high <= most
+
+
+@pytest.mark.parametrize(("rare", "metric", "told"), [(3, "macro_f1", 1), (3, "accuracy", 0), (10, "macro_f1", 0)])
+def test_intervals_come_with_what_their_reader_must_know(rare: int, metric: str, told: int, tmp_path: Path) -> None:
+    labels = ["good"] * 20 + ["bad"] * rare
+    answers = ["bad", *labels[1:-1], "good"]
+    found = example_intervals([metric], labels, answers, where="the test split")
+    assert found.by_metric[metric]
+    assert [note[:47] for note in found.notes] == ["The class bad has 3 examples in the test split."] * told
+
+    file = tmp_path / "predictions.parquet"
+    pq.write_table(pa.table({"split": ["test"] * len(labels), "label": labels, "prediction": answers}), file)
+    assert intervals_of_file(file, "test", [metric]) == found
+
+    before, now = (
+        Answers(range(len(labels)), [Prediction(*pair, [0.5, 0.5]) for pair in zip(labels, said, strict=True)])
+        for said in (labels, answers)
+    )
+    tested = PairedAnswers(before, now, partial(ClassScorer, ("bad", "good"))).compare(metric)
+    assert isinstance(tested, Difference)
+    assert len(tested.notes) == told
 
 
 def test_a_metric_without_a_direction_or_values_is_refused() -> None:

@@ -20,6 +20,7 @@ from peftlab.core.reporter import Silent
 from peftlab.core.task import TASKS
 from peftlab.inference.export.export import export_run
 from peftlab.inference.push import DECIDING, folder_to_push, push_folder
+from peftlab.measurement.example_intervals import ExampleIntervals
 from peftlab.run.card import write_card
 
 
@@ -171,7 +172,12 @@ def test_the_card_names_a_base_that_the_hub_knows(
 ) -> None:
     record = read_record(tiny_run())
     record.recipe["model"]["path"] = path
-    card = ModelCard.load(write_card(record, tmp_path, task=TASKS["text_classification"](), library="peft"))
+    intervals = ExampleIntervals({"macro_f1": (0.1, 0.9)}, ("The class bad is rare.",))
+    card = ModelCard.load(
+        write_card(record, tmp_path, task=TASKS["text_classification"](), library="peft", intervals=intervals)
+    )
+    assert "| 0.1000 to 0.9000 |" in card.text
+    assert "\nThe class bad is rare.\n" in card.text
     assert card.data.base_model == base
     assert f"Base model: see {path}" in card.text
     scores = {result.metric_type: result.metric_value for result in card.data.eval_results}

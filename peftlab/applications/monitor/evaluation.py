@@ -33,20 +33,22 @@ def evaluate(monitor: Monitor, place: Workplace) -> Findings:
     began = time.perf_counter()
     readings = reader.read([row.text for row in held_out])
     seconds = time.perf_counter() - began
+    sentiment, topic = (
+        _classes(part, [(of, said) for of, said in zip(labels, answers, strict=True) if of])
+        for part, labels, answers in (
+            ("sentiment", [row.sentiment for row in held_out], [said.sentiment for said in readings]),
+            ("topic", [row.topic for row in held_out], [said.topic for said in readings]),
+        )
+    )
     figures = [
-        *_classes(
-            "sentiment",
-            [(row.sentiment, said.sentiment) for row, said in zip(held_out, readings, strict=True) if row.sentiment],
-        ),
-        *_classes(
-            "topic", [(row.topic, said.topic) for row, said in zip(held_out, readings, strict=True) if row.topic]
-        ),
+        *sentiment.figures,
+        *topic.figures,
         Figure(
             "system.texts_per_second", len(held_out) / seconds, len(held_out),
             "Texts that both adapters read in a second, nothing stored.", unit="number", higher_is_better=True,
         ),
     ]  # fmt: skip
-    notes = []
+    notes = [*sentiment.notes, *topic.notes]
     if monitor.posts.time is None:
         notes.append("The times of the table were made, so nothing was looked at that needs times.")
         return Findings(figures, notes)
@@ -66,15 +68,16 @@ def evaluate(monitor: Monitor, place: Workplace) -> Findings:
     return Findings(figures, notes)
 
 
-def _classes(part: str, pairs: Sequence[tuple[str, str]]) -> list[Figure]:
+def _classes(part: str, pairs: Sequence[tuple[str, str]]) -> Findings:
     """None where no text has a label of this kind."""
     if not pairs:
-        return []
+        return Findings([])
     labels, predictions = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     hits = sum(label == said for label, said in pairs)
     low, high = wilson_interval(hits, len(pairs))
     values = pseudo_values.of_confusion(pseudo_values.macro_f1, labels, predictions)
-    low_f1, high_f1 = example_intervals(["macro_f1"], labels, predictions)["macro_f1"] or (None, None)
+    intervals = example_intervals(["macro_f1"], labels, predictions, where=f"the held-out texts with a {part}")
+    low_f1, high_f1 = intervals.by_metric["macro_f1"] or (None, None)
     most = max(labels.count(label) for label in set(labels)) / len(labels)
     figures = [
         Figure(
@@ -90,7 +93,7 @@ def _classes(part: str, pairs: Sequence[tuple[str, str]]) -> list[Figure]:
                 unit="number", higher_is_better=True,
             )
         )  # fmt: skip
-    return figures
+    return Findings(figures, list(intervals.notes))
 
 
 def watched_hours(

@@ -17,9 +17,11 @@ from peftlab.inference.ensemble.scoring import (
     Said,
     ask,
     best_run,
+    by_split,
     calibration_of,
     intervals_of,
     judged_by,
+    notes_of,
     paired_test,
     scores_of,
 )
@@ -61,7 +63,7 @@ def build_ensemble(
     said = pooled(task, each, together.labels)
     recipe, labels = together.recipe, together.labels
     scores, own = scores_of(said, recipe, labels), [scores_of(one, recipe, labels) for one in each]
-    metric = judged_by(recipe)
+    intervals, metric = intervals_of(said, scores), judged_by(recipe)
     best, chosen_on = best_run(own, metric)
     description = EnsembleDescription(
         name=together.name,
@@ -73,7 +75,8 @@ def build_ensemble(
         rows={name: len(split) for name, split in held.splits.items()},
         rows_left_out=dict(held.left_out),
         scores=scores,
-        intervals=intervals_of(said, scores),
+        intervals=by_split(intervals),
+        notes=notes_of(intervals),
         expected_calibration_error=calibration_of(said, task, labels),
         comparison=paired_test(said, each[best], metric, best=str(best + 1), chosen_on=chosen_on),
     )

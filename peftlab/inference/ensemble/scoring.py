@@ -14,7 +14,7 @@ from peftlab.core.task import Prediction, Task
 from peftlab.data.columns import take
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.measurement.calibration import CalibrationMeter
-from peftlab.measurement.example_intervals import example_intervals, example_values
+from peftlab.measurement.example_intervals import ExampleIntervals, example_intervals, example_values
 from peftlab.recipe.schema import Recipe
 
 if TYPE_CHECKING:
@@ -52,11 +52,22 @@ def scores_of(said: Said, recipe: Recipe, labels: tuple[str, ...]) -> dict[str, 
     return found
 
 
-def intervals_of(
-    said: Said, scores: Mapping[str, Mapping[str, float]]
-) -> dict[str, dict[str, tuple[float, float] | None]]:
-    """95 % intervals over the examples; split, then metric."""
-    return {name: example_intervals(scores[name], *labels_and_answers(own)) for name, own in said.items()}
+def intervals_of(said: Said, scores: Mapping[str, Mapping[str, float]]) -> dict[str, ExampleIntervals]:
+    """95 % intervals over the examples of each split."""
+    return {
+        name: example_intervals(scores[name], *labels_and_answers(own), where=f"the {name} split")
+        for name, own in said.items()
+    }
+
+
+def by_split(intervals: Mapping[str, ExampleIntervals]) -> dict[str, dict[str, tuple[float, float] | None]]:
+    """As it is written down: split, then metric."""
+    return {name: own.by_metric for name, own in intervals.items()}
+
+
+def notes_of(intervals: Mapping[str, ExampleIntervals]) -> list[str]:
+    """What a reader of the intervals must know, each thing once."""
+    return list(dict.fromkeys(note for own in intervals.values() for note in own.notes))
 
 
 def calibration_of(said: Said, task: Task, labels: tuple[str, ...]) -> dict[str, float | None]:

@@ -30,12 +30,23 @@ from peftlab.core.reporter import Reporter
 from peftlab.core.splits import EncodedSplit, Split
 from peftlab.inference.ensemble.build import PREDICTIONS
 from peftlab.inference.ensemble.members import HeldOut, held_out_rows, open_members
-from peftlab.inference.ensemble.scoring import Said, ask, best_run, intervals_of, judged_by, paired_test, scores_of
+from peftlab.inference.ensemble.scoring import (
+    Said,
+    ask,
+    best_run,
+    by_split,
+    intervals_of,
+    judged_by,
+    notes_of,
+    paired_test,
+    scores_of,
+)
 from peftlab.inference.export.export import check_output
 from peftlab.inference.load_tuned import load_run
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.measurement.calibration import LogitCollector, calibrate
 from peftlab.measurement.environment import describe_environment
+from peftlab.measurement.example_intervals import ExampleIntervals
 from peftlab.recipe.schema import write_recipe
 from peftlab.run.card import write_card
 from peftlab.training.evaluation import PredictionWriter
@@ -48,6 +59,7 @@ class SoupResult(Config):
 
     record: RunRecord
     intervals: dict[str, dict[str, tuple[float, float] | None]]
+    notes: list[str]
     comparison: PairedTest | None
 
 
@@ -121,7 +133,7 @@ def build_soup(
         intervals = intervals_of(said, record.scores)
         _write_card(record, artifact, runs[0], intervals)
     comparison = paired_test(said, each[best], metric, best=runs[best].folder, chosen_on=chosen_on)
-    return SoupResult(record=record, intervals=intervals, comparison=comparison)
+    return SoupResult(record=record, intervals=by_split(intervals), notes=notes_of(intervals), comparison=comparison)
 
 
 class _Cook:
@@ -228,9 +240,7 @@ def _logits(tuned: TunedModel, split: EncodedSplit) -> LogitCollector:
     return kept
 
 
-def _write_card(
-    record: RunRecord, folder: Path, first: SavedRun, intervals: Mapping[str, Mapping[str, tuple[float, float] | None]]
-) -> None:
+def _write_card(record: RunRecord, folder: Path, first: SavedRun, intervals: Mapping[str, ExampleIntervals]) -> None:
     soup = record.soup
     assert soup is not None  # noqa: S101 - it is one
     kept = [part for part in soup.parts if part.kept]
@@ -239,7 +249,7 @@ def _write_card(
         folder,
         task=first.recipe.task,
         library="transformers" if first.is_whole else "peft",
-        intervals=dict(intervals["test" if "test" in intervals else "validation"]),
+        intervals=intervals["test" if "test" in intervals else "validation"],
         usage=first.recipe.task.usage_note(),
         export=f"The weights are the mean of {len(kept)} runs' (a {soup.kind} soup of {len(soup.parts)}): "
         + ", ".join(f"{part.run} with seed {part.seed}" for part in kept)

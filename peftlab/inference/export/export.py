@@ -40,7 +40,7 @@ from peftlab.inference.load_tuned import load_export, load_run
 from peftlab.inference.reference import load_held_out
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.measurement.example_intervals import intervals_of_file
-from peftlab.run.card import write_card
+from peftlab.run.card import NO_INTERVALS, write_card
 from peftlab.run.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ def _write_card(folder: Path, tuned: TunedModel, description: ExportDescription,
         record = record.model_copy(
             update={"name": tuned.name, "scores": {first.split: first.scores}, "calibration": None, "throughput": None}
         )
-        intervals = {}
+        intervals = NO_INTERVALS
     scores = ", ".join(
         f"{name} {value:.4f} (the run: {check.run_scores[name]:.4f})" for name, value in check.scores.items()
     )

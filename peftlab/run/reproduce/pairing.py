@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from peftlab.core.task import Prediction, Scorer
-from peftlab.measurement.example_intervals import example_values
+from peftlab.measurement.example_intervals import example_values, interval_notes
 from peftlab.statistics.pairs import compare_all
 from peftlab.statistics.resampling import group_values
 
@@ -45,6 +45,8 @@ class Difference:
     low: float
     high: float
     p_value: float
+    notes: tuple[str, ...] = ()
+    """Where the interval is too narrow, and why."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,9 @@ class PairedAnswers:
         numbers = (found.difference[0, 1], found.low[0, 1], found.high[0, 1], found.p_value[0, 1])
         if not np.isfinite(numbers).all():
             return Unjudged(f"the values of {metric} are too large for a test")
-        return Difference(*map(float, numbers))
+        notes = interval_notes([metric], [item.label for item in self.now.predictions], "the compared examples")
+        difference, low, high, p_value = map(float, numbers)
+        return Difference(difference, low, high, p_value, notes)
 
     def _compute(self, predictions: Sequence[Prediction]) -> Mapping[str, float]:
         scorer = self._make_scorer()

@@ -39,7 +39,7 @@ class Figure:
         difference: Of a score: the new one less the old one.
         interval: Of the difference, at 95 %, over the examples.
         p_value: Of no difference, after Holm's correction for all scores of the record.
-        reason: Of the verdict, where it needs one.
+        reason: Of the verdict, where it needs one; or why its interval is too narrow.
     """
 
     name: str
@@ -190,7 +190,8 @@ def _score(
     found = paired.compare(metric)
     if isinstance(found, Unjudged):
         return Figure(name, before, now, "unjudged", now - before, reason=found.reason)
-    return Figure(name, before, now, "inside", now - before, (found.low, found.high), found.p_value)
+    reason = " ".join(found.notes) or None
+    return Figure(name, before, now, "inside", now - before, (found.low, found.high), found.p_value, reason)
 
 
 def _contradiction(metric: str, before: float, now: float, paired: PairedAnswers | Unjudged) -> str | None:

@@ -127,6 +127,10 @@ def test_rows_that_another_run_has_seen_are_left_out(command, runs: list[Path]) 
     said = command("ensemble", runs[0], runs[2], "--output", "again").stdout
     assert f"run 2 {runs[2]}" in said
     assert "next        peftlab predict again --input" in said
+    described = json.loads(Path("again/ensemble.json").read_text())
+    assert described["notes"] == found["notes"]
+    assert any("of a class, intervals of macro_f1 are too narrow" in note for note in found["notes"])
+    assert [line[8:] for line in said.splitlines() if line.startswith("  Note: ")] == found["notes"]
 
 
 def _update(run: Path) -> dict[str, torch.Tensor]:
