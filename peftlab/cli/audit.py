@@ -63,10 +63,13 @@ def audit(
         from peftlab.audit.run_audit import choose_parts
         from peftlab.audit.thresholds import read_thresholds
         from peftlab.core.destination import check_file, check_page
-        from peftlab.inference.files import reading_config
+        from peftlab.inference.files import reading_config, refuse_options_without_file, refuse_unread
         from peftlab.inference.load_tuned import load_tuned
 
         chosen = choose_parts([name for name in (parts or "").split(",") if name], settings or [])
+        tables = [*([data] if data else []), *(Path(table) for part in chosen for table in part.tables())]
+        if not tables:
+            refuse_options_without_file(file_format, encoding, read or [], by="--data")
         limits = read_thresholds(fail_under, [part.registered_name for part in chosen]) if fail_under else None
         if output is not None:
             inputs = [*inputs_of_saved(run), *(inputs_of_saved(before) if before else []), *([data] if data else [])]
@@ -76,6 +79,7 @@ def audit(
         tuned = load_tuned(run, offline=offline, device=place, report=reporter.say)
         earlier = load_tuned(before, offline=offline, device=place, report=reporter.say) if before else None
         reading = reading_config(tuned.recipe, file_format, encoding, read or [])
+        refuse_unread(tables, reading, file_format, read or [], has_numbers=bool(tuned.task.number_columns()))
         columns = [name.strip() for item in slices or [] for name in item.split(",") if name.strip()]
         report = audit_run(
             tuned,

@@ -39,7 +39,7 @@ def evaluate(
         tuned = load_tuned(run, offline=offline, device=chosen, report=reporter.say)
         keep = tuned.task.source_columns()
         config = reading_config(tuned.recipe, file_format, encoding, read or [])
-        refuse_unread(data, config, file_format, read or [], has_numbers=bool(tuned.task.number_columns()))
+        refuse_unread([data], config, file_format, read or [], has_numbers=bool(tuned.task.number_columns()))
         with options_in_hints():
             stream = stream_file(
                 data,

@@ -112,7 +112,7 @@ def _rows(
         return stream_rows("the arguments", rows_of_texts, keep=keep, total=len(texts), image_columns=images)
     if source is not None and source != "-":
         config = reading_config(tuned.recipe, file_format, encoding, settings)
-        refuse_unread(Path(source), config, file_format, settings, has_numbers=False)
+        refuse_unread([Path(source)], config, file_format, settings, has_numbers=False)
         return stream_file(Path(source), config, keep=keep, image_columns=images)
     if file_format is None:
         refuse_options_without_file(None, None, settings)

@@ -59,7 +59,7 @@ def select(
 
         def reading(recipe: Recipe) -> DataConfig:
             config = reading_config(recipe, file_format, encoding, read or [])
-            refuse_unread(pool, config, file_format, read or [], has_numbers=False)
+            refuse_unread([pool], config, file_format, read or [], has_numbers=False)
             return config
 
         found = select_rows(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic import Field
 
 from peftlab.core.config import Config
 from peftlab.core.reporter import Reporter, progress_bar
-from peftlab.core.splits import EncodedSplit
+from peftlab.core.splits import EncodedSplit, Split
 from peftlab.core.task import Prediction
 from peftlab.data.columns import check_columns
 from peftlab.data.streaming import RowStream, whole_split_of
@@ -18,6 +19,7 @@ from peftlab.inference.prepared_rows import with_prepared
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.measurement.calibration import CalibrationMeter
 from peftlab.measurement.example_intervals import example_intervals
+from peftlab.preparation.metric_choice import silent_metrics
 from peftlab.training.evaluation import evaluate
 
 
@@ -35,7 +37,9 @@ class Evaluation(Config):
     intervals: dict[str, tuple[float, float] | None] = Field(
         description="95 % intervals over the examples; null for metrics that have no contribution per example."
     )
-    notes: tuple[str, ...] = Field(description="Where an interval is too narrow, and why.")
+    notes: tuple[str, ...] = Field(
+        description="Which metrics say nothing on these rows, and why; where an interval is too narrow, and why."
+    )
     temperature: float
     expected_calibration_error: float | None = Field(
         description="Of the calibrated scores; null where scores are no probabilities."
@@ -69,7 +73,7 @@ def evaluate_rows(tuned: TunedModel, stream: RowStream, reporter: Reporter, *, o
         truncated=kept.truncated,
         scores=scores,
         intervals=intervals.by_metric,
-        notes=intervals.notes,
+        notes=(*kept.silent_metrics(scores), *intervals.notes),
         temperature=tuned.temperature,
         expected_calibration_error=kept.meter.compute(),
     )
@@ -80,13 +84,31 @@ class _Kept:
 
     def __init__(self, tuned: TunedModel) -> None:
         self._task, self._classes = tuned.task, tuned.labels
+        self._columns: dict[str, list[Any]] = {name: [] for name in tuned.task.label_columns()}
+        self._whole: Split | None = None
         self.rows = self.truncated = 0
         self.labels: list[Any] = []
         self.predictions: list[Any] = []
         self.meter = CalibrationMeter()
 
-    def read(self, rows: int, encoded: EncodedSplit) -> None:
-        """Count what was read."""
+    def read_chunk(self, split: Split, encoded: EncodedSplit) -> None:
+        """Count what was read, and keep its labels."""
+        self._count(len(split), encoded)
+        for name, values in self._columns.items():
+            values.extend(sys.intern(value) if type(value) is str else value for value in split.columns[name])
+
+    def read_whole(self, rows: int, split: Split, encoded: EncodedSplit) -> None:
+        """Count what was read: so many rows of the table have become a split."""
+        self._count(rows, encoded)
+        self._whole = split
+
+    def silent_metrics(self, metrics: Iterable[str]) -> list[str]:
+        """Which of them say nothing on what was read, and why: a sentence for each reason."""
+        columns: dict[str, Sequence[Any]] = {**self._columns}
+        split = self._whole or Split("test", range(self.rows), columns, "")
+        return silent_metrics(self._task, metrics, split, self._classes)
+
+    def _count(self, rows: int, encoded: EncodedSplit) -> None:
         self.rows += rows
         self.truncated += sum(bool(example.get("truncated")) for example in encoded.examples)
 
@@ -104,7 +126,7 @@ def _score_chunks(tuned: TunedModel, stream: RowStream, reporter: Reporter, kept
     for split, encoded in encoded_chunks(tuned, stream, reporter, labelled=True):
         predictions = tuned.predict(encoded.examples)
         scorer.add(predictions)
-        kept.read(len(split), encoded)
+        kept.read_chunk(split, encoded)
         kept.write(split.name, encoded.index, predictions)
     return scorer.compute()
 
@@ -119,7 +141,7 @@ def _score_table(
     check_columns(split, task.text_columns(), task.label_columns())
     task.check_split(split, tuned.labels)
     encoded = with_prepared(tuned, task.encode(split, tuned.tokenizer, tuned.labels), offline=offline)
-    kept.read(len(table), encoded)
+    kept.read_whole(len(table), split, encoded)
     with progress_bar(reporter, f"evaluating {stream.name}", len(encoded)):
         return evaluate(
             model,

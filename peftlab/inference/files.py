@@ -46,17 +46,17 @@ def reading_config(recipe: Recipe, file_format: str | None, encoding: str, setti
 
 
 def refuse_unread(
-    path: Path,
+    paths: Sequence[Path],
     config: DataConfig,
     file_format: str | None,
     settings: Sequence[str],
     *,
     has_numbers: bool,
 ) -> None:
-    """Refuse options that say nothing of a file: whoever gives them believes that they have an effect.
+    """Refuse options that say nothing of any file that is read: who gives them believes that they have an effect.
 
     Args:
-        path: The file, or folder; one that is not there is told by who reads it.
+        paths: Files, or folders; one that is not there is told by who reads it.
         config: Made of the options, by :func:`reading_config`.
         file_format: As the option has it.
         settings: As for :func:`reading_config`.
@@ -74,21 +74,28 @@ def refuse_unread(
         given["format"] = "--format"
     if config.encoding != DataConfig.model_fields["encoding"].default:
         given.setdefault("encoding", "--encoding")
+    if not given or not all(path.exists() for path in paths):
+        return
     with options_in_hints():
-        formats = formats_of(path, config) if given and path.exists() else None
-    if formats is not None:
+        each = [formats_of(path, config) for path in paths]
+    known = [formats for formats in each if formats is not None]
+    if len(known) == len(paths):
         for key, option in given.items():
             where = f"--read {key}" if option == "--read" else option
-            refuse_useless(key, formats, what=path.name, where=where)
+            what = paths[0].name if len(paths) == 1 else "what is read"
+            refuse_useless(key, frozenset[str]().union(*known), what=what, where=where)
 
 
-def refuse_options_without_file(file_format: str | None, encoding: str | None, settings: Sequence[str]) -> None:
-    """Refuse options for files where texts are given without one.
+def refuse_options_without_file(
+    file_format: str | None, encoding: str | None, settings: Sequence[str], *, by: str = "--input"
+) -> None:
+    """Refuse options for files where none is read.
 
     Args:
         file_format: As the option has it.
         encoding: As the option has it; None: it counts.
         settings: As for :func:`reading_config`.
+        by: The option that a file is given by.
 
     Raises:
         ConfigError: There is one.
@@ -103,7 +110,7 @@ def refuse_options_without_file(file_format: str | None, encoding: str | None, s
             raise ConfigError(
                 "this says how a table is written, and there is none: it has no effect",
                 where=option,
-                hint="Leave it out, or give a table by --input.",
+                hint=f"Leave it out, or give a table by {by}.",
             )
 
 

@@ -25,7 +25,7 @@ from peftlab.preparation.check_settings import check_family, check_positions, ch
 from peftlab.preparation.earlier_run import check_classes, open_earlier, with_earlier_method
 from peftlab.preparation.find_model import find_model
 from peftlab.preparation.load_data import load_data, name_lost_class, with_notices
-from peftlab.preparation.metric_choice import choose_metric
+from peftlab.preparation.metric_choice import choose_metric, silent_metrics
 from peftlab.preparation.places import at_place
 from peftlab.preparation.pretraining import check_pretraining, pretraining_recipe, pretraining_texts
 from peftlab.preparation.settle_recipe import settle_recipe
@@ -220,7 +220,11 @@ def check_data(
             pretraining_texts(data, recipe)
         data = augmented(with_notices(data, recipe, labels, (reporter or Silent()).say), recipe)
     with at_place(document, ("evaluation", "metric")):
-        recipe = choose_metric(recipe, data, labels, (reporter or Silent()).say, is_named=checked.names_metric)
+        say = (reporter or Silent()).say
+        recipe = choose_metric(recipe, data, labels, say, is_named=checked.names_metric)
+        if "test" in data.splits:
+            for sentence in silent_metrics(recipe.task, [str(recipe.evaluation.metric)], data.splits["test"], labels):
+                say(f"test: {sentence}")
     return CheckedRecipe(recipe, checked.model_location, checked.facts, checked.names_metric, data=data, labels=labels)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from peftlab.core.config import replace_config
 from peftlab.core.errors import ConfigError
@@ -78,6 +78,19 @@ def common_metric(choices: Sequence[tuple[Recipe, LoadedData, tuple[str, ...]]])
 def fitting_metrics(task: Task, validation: Split, labels: tuple[str, ...]) -> list[str]:
     """The task's metrics that can tell one epoch from another on a split."""
     return [name for name in task.metrics if task.why_not_measured(name, validation, labels) is None]
+
+
+def silent_metrics(task: Task, metrics: Iterable[str], split: Split, labels: tuple[str, ...]) -> list[str]:
+    """Which metrics say nothing on a split, whatever the model, and why: a sentence for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for metric in metrics:
+        reason = task.why_not_measured(metric, split, labels)
+        if reason is not None:
+            by_reason.setdefault(reason, []).append(metric)
+    return [
+        f"{', '.join(names)} {'says' if len(names) == 1 else 'say'} nothing of the model on these rows: {reason}."
+        for reason, names in by_reason.items()
+    ]
 
 
 def with_metric(recipe: Recipe, metric: str) -> Recipe:

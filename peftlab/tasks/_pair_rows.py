@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
@@ -33,6 +34,24 @@ def refuse_one_value(train: Split, column: str, values: Sequence[Hashable]) -> N
 def comparable_texts(values: Iterable[Any]) -> list[str]:
     """Texts as they are compared: those that differ in case or blanks alone are one."""
     return [comparable(str(value)) for value in values]
+
+
+def why_ranks_say_nothing(queries: Sequence[Hashable], documents: Sequence[Hashable]) -> str | None:
+    """Why each query finds its own document first, whatever a model says; None: one has a wrong document beside it.
+
+    Args:
+        queries: Of the rows, as they are compared.
+        documents: Of the same rows.
+    """
+    corpus, own = set(documents), defaultdict[Hashable, set[Hashable]](set)
+    for query, document in zip(queries, documents, strict=True):
+        own[query].add(document)
+    # A query's own text is never a wrong document.
+    if any(corpus - documents_of - {query} for query, documents_of in own.items()):
+        return None
+    if len(corpus) == 1:
+        return "all of its rows have one and the same document, so each finds its own"
+    return "every document belongs to every query, so none is a wrong one"
 
 
 def about_same_texts(splits: Iterable[Split], query: str, document: str) -> dict[str, str]:

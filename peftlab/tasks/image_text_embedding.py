@@ -19,7 +19,7 @@ from peftlab.core.task import TASKS, Prediction, Task
 from peftlab.core.words import comparable
 from peftlab.tasks._embedding_losses import info_nce
 from peftlab.tasks._hard_negatives import ranks_in_corpus
-from peftlab.tasks._pair_rows import comparable_texts, refuse_one_value
+from peftlab.tasks._pair_rows import comparable_texts, refuse_one_value, why_ranks_say_nothing
 from peftlab.tasks._tokenizers import byte_pair_tokenizer
 from peftlab.tasks.images.pixels import pixels_of
 from peftlab.tasks.images.shapes import USUAL_PATCHES, fixed_size, image_facts, image_shape
@@ -232,6 +232,10 @@ class ImageTextEmbedding(Task):
         images, texts = (functional.normalize(side, dim=-1) for side in logits.float().chunk(2, dim=1))
         pairs = zip(torch.unbind(images), torch.unbind(texts), torch.unbind(batch["keys"]), strict=True)
         return [Prediction([1.0, 1.0], pair, []) for pair in pairs]
+
+    def why_not_measured(self, metric: str, split: Split, labels: tuple[str, ...]) -> str | None:
+        """Ranks need wrong texts and images."""
+        return why_ranks_say_nothing(contents_of(split, self.image), comparable_texts(split.columns[self.text]))
 
     def rank(self, predictions: Sequence[Prediction]) -> Sequence[Prediction]:
         """The rank of each image's text among all texts of the split, and of each text's image among all images.

@@ -259,6 +259,13 @@ class Reranking(Task):
             at += count
         return found
 
+    def why_not_measured(self, metric: str, split: Split, labels: tuple[str, ...]) -> str | None:
+        """An order needs a query with documents that answer it better than others."""
+        rows = split.columns[self.label_columns()[0]]
+        if any(min(row) < max(row) for row in rows):
+            return None
+        return "no query has a document that answers it better than another one, so every order is as good"
+
     def decisions(self, prediction: Prediction) -> list[tuple[Any, Any]]:
         """The score of each document."""
         return [

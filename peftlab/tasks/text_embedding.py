@@ -25,7 +25,7 @@ from peftlab.core.words import comparable
 from peftlab.tasks._embedding_losses import cosent, goes_with, info_nce, matryoshka, triplet
 from peftlab.tasks._hard_negatives import mine, ranks_in_corpus
 from peftlab.tasks._numbers import number_in
-from peftlab.tasks._pair_rows import about_same_texts, comparable_texts, refuse_one_value
+from peftlab.tasks._pair_rows import about_same_texts, comparable_texts, refuse_one_value, why_ranks_say_nothing
 from peftlab.tasks._scorers import CorrelationScorer
 from peftlab.tasks._sentence_transformers import sentence_transformers_files
 from peftlab.tasks.guesses.searching import guess_matches
@@ -316,10 +316,8 @@ class TextEmbedding(Task):
 
         if self.score is not None:
             return predictions
-        queries, documents, keys = (
-            torch.stack(each) for each in zip(*(item.prediction for item in predictions), strict=True)
-        )
-        found = ranks_in_corpus(queries, documents, keys)
+        sides = zip(*(item.prediction for item in predictions), strict=True)
+        found = ranks_in_corpus(*map(torch.stack, sides))
         return [Prediction(1.0, float(rank), [own, nearest]) for rank, own, nearest in found]
 
     def default_metric(self, validation: Split | None) -> str:
@@ -327,14 +325,15 @@ class TextEmbedding(Task):
         return RETRIEVAL[0] if self.score is None else OF_SCORES[0]
 
     def why_not_measured(self, metric: str, split: Split, labels: tuple[str, ...]) -> str | None:
-        """Ranks and correlations need other rows; a correlation also needs scores that differ."""
+        """Ranks and correlations need other rows; ranks also wrong documents, a correlation scores that differ."""
         if metric in OF_SCORES and self.score is None:
             return "its pairs have no score"
         if metric in RETRIEVAL and self.score is not None:
             return "its pairs have a score, and no document is the right one"
         if metric in OF_SCORES and len(set(self._scores(split))) < 2:
             return "all of its scores are equal"
-        return None
+        sides = (comparable_texts(split.columns[column]) for column in (self.query, self.document))
+        return why_ranks_say_nothing(*sides) if metric in RETRIEVAL else None
 
     def scorer(self, labels: tuple[str, ...]) -> Scorer:
         """Ranks; or of pairs with a score the correlations."""

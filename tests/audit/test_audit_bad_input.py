@@ -59,6 +59,9 @@ def test_each_wrong_input_gets_one_message(
         (["--data", table, "--parts", "fairness", "--fail-under", "limits.yaml"], "fairness.gendre"),
         (["--data", table, "--parts", "errors", "--fail-under", "nothing.yaml"], "the file holds nothing"),
         (["--data", table, "--parts", "nothing"], "nothing"),
+        (["--read", "delimiter=;"], "--read: this says how a table is written, and there is none: it has no effect"),
+        (["--data", table, "--read", "sheet=Two"], "--read sheet: this says how files of the formats xlsx are written"),
+        (["--data", table, "--read", "decimal=,"], "--read decimal: this is for columns of numbers"),
     ]
     for arguments, message in cases:
         done = command("audit", tiny_run(), *arguments)

@@ -89,6 +89,9 @@ def test_evaluate_gives_intervals_and_calibration(command, run: Path, tmp_path: 
     few.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows))
     shown = command("evaluate", run, "--data", few).stdout
     assert f"Note: The class {rare} has 4 examples in few.jsonl. With fewer than 10 of a class" in shown
+    few.write_text("".join(json.dumps({"text": text, "label": rare}) + "\n" for text, label in rows if label == rare))
+    shown = command("evaluate", run, "--data", few).stdout
+    assert f"Note: matthews says nothing of the model on these rows: every example is of the class {rare!r}." in shown
 
 
 def test_calibration_helps_where_it_was_fitted(run: Path) -> None:

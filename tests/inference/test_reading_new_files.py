@@ -99,7 +99,7 @@ def test_options_that_say_nothing_of_the_file_are_refused(name, options, message
     config = reading_config(recipe(", quoting: false"), given["file_format"], given["encoding"], given["settings"])
 
     def check():
-        refuse_unread(path, config, given["file_format"], given["settings"], has_numbers=False)
+        refuse_unread([path], config, given["file_format"], given["settings"], has_numbers=False)
 
     if message is None:
         check()
@@ -120,3 +120,13 @@ def test_texts_without_a_file_are_read_by_no_option(options, option):
     refuse_options_without_file(None, "utf-8", [])
     with pytest.raises(ConfigError, match=f"{option}: .*there is none: it has no effect"):
         refuse_options_without_file(*options)
+
+
+def test_an_option_counts_where_one_of_several_files_is_so_written(tmp_path):
+    paths = [tmp_path / "a.parquet", tmp_path / "b.csv"]
+    for path in paths:
+        path.write_text("text\n")
+    config = reading_config(recipe(""), None, "utf-8", ["delimiter=;"])
+    refuse_unread(paths, config, None, ["delimiter=;"], has_numbers=False)
+    with pytest.raises(ConfigError, match=r"--read sheet: .*and what is read is csv, parquet"):
+        refuse_unread(paths, config, None, ["sheet=Two"], has_numbers=False)

@@ -108,6 +108,9 @@ def test_bad_rows_are_named() -> None:
     alike = Split("train", range(1), {"query": ["a"], "document": [["x", "y"]], "label": [[1.0, 1.0]]}, "rows")
     with pytest.raises(DataError, match="every training document answers its query"):
         task.learn(alike)
+    assert "every order is as good" in str(task.why_not_measured("ndcg_at_10", alike, ()))
+    apart = Split("test", range(1), {"query": ["a"], "document": [["x", "y"]], "label": [[1.0, 0.0]]}, "rows")
+    assert task.why_not_measured("ndcg_at_10", apart, ()) is None
 
 
 def rows_of(folder: Path) -> Path:

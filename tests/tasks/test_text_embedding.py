@@ -235,6 +235,22 @@ def test_equal_texts_have_equal_keys(bert: tuple[Any, Any]) -> None:
     assert bert[1].decode(batch["input_ids"][5], skip_special_tokens=True) == "good"
 
 
+@pytest.mark.parametrize(
+    ("pairs", "reason"),
+    [
+        ([("a", "x"), ("b", "X ")], "all of its rows have one and the same document"),
+        ([("a", "x"), ("a", "y")], "every document belongs to every query"),
+        ([("a", "x"), ("x", "x")], "all of its rows have one and the same document"),
+        ([("a", "x"), ("b", "x"), ("b", "y")], None),
+    ],
+)
+def test_ranks_without_a_wrong_document_say_nothing(pairs: list[tuple[str, str]], reason: str | None) -> None:
+    columns = dict(zip(("query", "document"), zip(*pairs, strict=True), strict=True))
+    said = TextEmbedding().why_not_measured("mrr_at_10", Split("test", range(len(pairs)), columns), ())
+    assert (said is None) == (reason is None)
+    assert reason is None or reason in str(said)
+
+
 def test_what_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="first token has not seen the text"):
         TextEmbedding(pooling="cls").check(ModelFacts(path="x", model_type="gpt2", config={}, family="decoder"))
@@ -283,6 +299,13 @@ def test_a_run_gives_vectors_and_an_export_the_same(run: Path, tmp_path: Path) -
     assert check.scores == pytest.approx(check.run_scores)
     exported = peftlab.load(tmp_path / "merged").predict(texts)
     assert np.array([answer["prediction"] for answer in exported]) == pytest.approx(vectors, abs=1e-4)
+    (tmp_path / "one.jsonl").write_text(
+        "".join(json.dumps({"query": query, "document": "the film", "no": query}) + "\n" for query in texts)
+    )
+    evaluation = loaded.evaluate(tmp_path / "one.jsonl")
+    assert evaluation.scores["mrr_at_10"] == 1
+    (note,) = evaluation.notes
+    assert note.startswith("recall_at_1, recall_at_5, recall_at_10, mrr_at_10, ndcg_at_10 say nothing of the model on")
     with pytest.raises(UnsupportedError, match="there is no decision to explain"):
         explain(loaded.tuned, "good film")
 
