@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from torch.nn import functional
 
 from peftlab.acceleration.same_results import ramp, real_tensors
 from peftlab.core.bfloat16 import card_has_bfloat16
+from peftlab.core.installed import installed_version
 
 DISTRIBUTION = "liger-kernel"
 VERSIONS = ((0, 8), (0, 9))
@@ -83,11 +83,7 @@ def checked_swiglu(device: str, kind: torch.dtype) -> SwiGlu | None:
 
 def is_known_version() -> bool:
     """Whether liger-kernel is installed in a version whose kernels are called as here."""
-    try:
-        version = metadata.version(DISTRIBUTION)
-    except metadata.PackageNotFoundError:
-        return False
-    found = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    found = tuple(int(part) for part in (installed_version(DISTRIBUTION) or "").split(".")[:2] if part.isdigit())
     return VERSIONS[0] <= found < VERSIONS[1]
 
 

@@ -6,7 +6,6 @@ recipe, its record and its weights. So it can be moved, and stays as it is when 
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from peftlab.artifact.saved_folder import find_folder
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.config import Config
 from peftlab.core.errors import UserError, first_line
-from peftlab.core.files import write_text
+from peftlab.core.files import write_json
 from peftlab.core.record import ENSEMBLE_NAME, RECIPE_NAME, RECORD_NAME
 from peftlab.recipe.schema import Recipe, with_learned
 
@@ -132,5 +131,4 @@ def copy_member(run: SavedRun, folder: Path) -> None:
 
 def write_ensemble(description: EnsembleDescription, folder: Path) -> None:
     """Write what an ensemble says of itself."""
-    text = json.dumps(description.model_dump(mode="json"), indent=2, ensure_ascii=False)
-    write_text(folder / ENSEMBLE_NAME, text + "\n")
+    write_json(folder / ENSEMBLE_NAME, description.model_dump(mode="json"))

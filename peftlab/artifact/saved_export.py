@@ -24,7 +24,7 @@ from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.config import Config, Document, replace_config
 from peftlab.core.destination import inputs_of_recipe
 from peftlab.core.errors import UserError, first_line
-from peftlab.core.files import write_text
+from peftlab.core.files import write_json
 from peftlab.core.record import RECIPE_NAME, run_of
 from peftlab.models.remote_code import of_another_hand
 from peftlab.recipe.schema import Recipe, build_recipe, with_learned
@@ -209,5 +209,4 @@ def read_export(folder: Path) -> ExportDescription:
 
 def write_export(description: ExportDescription, folder: Path) -> None:
     """Write what an export says of itself."""
-    text = json.dumps(description.model_dump(mode="json"), indent=2, ensure_ascii=False)
-    write_text(folder / EXPORT_NAME, text + "\n")
+    write_json(folder / EXPORT_NAME, description.model_dump(mode="json"))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Any
 
 from peftlab.core.application import Application, Workplace
 from peftlab.core.audit import Figure
 from peftlab.core.checked_findings import checked_findings
-from peftlab.core.files import write_text
+from peftlab.core.files import write_json
 
 EVALUATION_NAME = "evaluation.json"
 
@@ -28,7 +27,7 @@ def evaluate_application(application: Application, place: Workplace) -> dict[str
         "figures": figures,
         "notes": list(found.notes),
     }
-    write_text(place.folder / EVALUATION_NAME, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    write_json(place.folder / EVALUATION_NAME, result)
     return result
 
 

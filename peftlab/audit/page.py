@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from peftlab.audit.report import AuditReport, BeforeReport, ComparedFigure, ReportedFigure
-from peftlab.core.files import write_text
+from peftlab.core.files import begins_with, write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 MARKER = "<!-- peftlab audit -->"
@@ -65,11 +65,7 @@ class ChangedRow:
 
 def is_audit_page(path: Path) -> bool:
     """Whether a file is a page that an audit has written."""
-    try:
-        with path.open("rb") as file:
-            return file.read(len(MARKER)) == MARKER.encode()
-    except OSError:
-        return False
+    return begins_with(path, MARKER)
 
 
 def write_page(report: AuditReport, path: Path) -> None:

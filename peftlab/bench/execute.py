@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import functools
 import json
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +25,7 @@ from peftlab.bench.suite import Suite, write_suite
 from peftlab.bench.suite_data import keep_data
 from peftlab.bench.suite_folder import SUITE_NAME
 from peftlab.bench.tuning import Choice, tune
-from peftlab.bench.worker import is_done, is_of_recipe, leave_record, move_aside
+from peftlab.bench.worker import is_done, is_of_recipe, leave_record, move_aside, remove_weights, why_failed
 from peftlab.core.errors import UserError
 from peftlab.core.files import write_text
 from peftlab.core.metric import METRICS
@@ -36,8 +35,6 @@ from peftlab.recipe.schema import Recipe
 from peftlab.training.launch import refuse_several_processes
 
 SECONDS_NAME = "suite_seconds.json"
-ARTIFACTS = ("adapter", "model", "checkpoints", "predictions.parquet")
-"""What a trial leaves that nobody needs once its score is known."""
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -135,12 +132,7 @@ class Execution:
         folder = self.plan.folder.trials / name
         done = is_done(folder, recipe, retry_failed=self.retry_failed)
         record = self._run(recipe, folder, name, done=done)
-        for item in ARTIFACTS:
-            path = folder / item
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        remove_weights(folder)
         return record
 
     # --- the compared runs ------------------------------------------------------------------------------------------
@@ -267,7 +259,7 @@ class Execution:
 
 def _outcome(record: RunRecord) -> str:
     if record.status != "success":
-        return f"{record.status}: {next(iter((record.error or '').splitlines()), 'no reason given')}"
+        return why_failed(record)
     metric = record.recipe["evaluation"]["metric"]
     split = next((name for name in ("validation", "test") if record.scores.get(name)), "")
     scores = record.scores.get(split, {})

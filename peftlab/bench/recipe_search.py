@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import json
-import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from peftlab.bench.search_result import SearchResult
 from peftlab.bench.search_space import SearchSpace
 from peftlab.bench.studies import JOURNAL_NAME, Pruner, Sampler, draw, new_sampler, open_study
 from peftlab.bench.trial_curve import TrialCurve
-from peftlab.bench.worker import Worker, is_done, is_of_recipe, is_same, move_aside
+from peftlab.bench.worker import Worker, is_done, is_of_recipe, is_same, move_aside, remove_weights, why_failed
 from peftlab.core.amounts import duration
 from peftlab.core.config import Document
 from peftlab.core.destination import SEARCH_NAME, check_folder
@@ -228,7 +227,7 @@ class RecipeSearch:
         elif score is None:
             trial.set_user_attr(ERROR, record.error or record.status)
             study.tell(trial, state=_state("FAIL"))
-            outcome = f"{record.status}: {next(iter((record.error or '').splitlines()), 'no reason given')}"
+            outcome = why_failed(record)
         else:
             study.tell(trial, score)
             outcome = f"{self.metric} {score:.4f}"
@@ -250,12 +249,7 @@ class RecipeSearch:
             record, seconds = finished.record, finished.wall_seconds
         if self.worker.stopped:
             raise KeyboardInterrupt
-        for name in WEIGHTS:
-            path = folder / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        remove_weights(folder)
         return record, seconds
 
     def _score(self, record: RunRecord) -> float | None:

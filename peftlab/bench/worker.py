@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import datetime
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from peftlab.core.config import Document, parse_yaml
 from peftlab.core.devices import AUTO, visible_cards
 from peftlab.core.errors import UserError
 from peftlab.core.files import names_in
-from peftlab.core.record import RECIPE_NAME, RECORD_NAME, RunRecord, Status, read_record, write_record
+from peftlab.core.record import ADAPTER, MODEL, RECIPE_NAME, RECORD_NAME, RunRecord, Status, read_record, write_record
 from peftlab.recipe.continuation import without_folder
 from peftlab.recipe.schema import Recipe, build_recipe, write_recipe
 from peftlab.training.launch import PEFTLAB
@@ -31,6 +32,8 @@ from peftlab.training.launch import PEFTLAB
 KILLED_BY_KERNEL = Path("/proc/vmstat")
 ERROR_LINES = 6
 SECONDS_BETWEEN_LOOKS = 0.5
+NOT_NEEDED = (ADAPTER, MODEL, "checkpoints", "predictions.parquet")
+"""Of a trial whose score is known."""
 
 
 def is_done(folder: Path, recipe: Recipe, *, retry_failed: bool = False) -> bool:
@@ -223,6 +226,21 @@ def move_aside(folder: Path, to: Path) -> None:
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%fZ")
     to.mkdir(parents=True, exist_ok=True)
     folder.replace(to / f"{folder.name}-{stamp}")
+
+
+def remove_weights(folder: Path) -> None:
+    """Take away what a trial leaves that nobody needs once its score is known."""
+    for name in NOT_NEEDED:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def why_failed(record: RunRecord) -> str:
+    """How a run ended that is no success, in a line."""
+    return f"{record.status}: {next(iter((record.error or '').splitlines()), 'no reason given')}"
 
 
 def _explain_end(code: int, log: Path, *, out_of_memory: bool) -> tuple[Status, str]:

@@ -21,6 +21,8 @@ SEARCH_NAME = "search.json"
 PARTS_OF_A_SEARCH = ("trials", "winner", "replaced", "logs")
 """Folders of a search that hold its runs."""
 PAGE_ENDINGS = ("", ".html", ".htm")
+OUTPUT = "--output"
+"""The option that names a file to write."""
 PARTS_OF_A_SUITE = ("cells", "tuning", "replaced", "logs")
 """Folders of a suite that hold its runs."""
 
@@ -28,17 +30,15 @@ PARTS_OF_A_SUITE = ("cells", "tuning", "replaced", "logs")
 def check_file(
     path: Path,
     *,
-    option: str = "--output",
     inputs: Iterable[Path | str] = (),
     force: bool = False,
     ours: str = "",
     is_ours: Callable[[Path], bool] = lambda path: False,
 ) -> None:
-    """Refuse a file that must not, or cannot, be written.
+    """Refuse a file that ``--output`` names, and that must not, or cannot, be written.
 
     Args:
         path: To write.
-        option: That named it.
         inputs: Files and folders that the verb reads; what is not on disk is passed over.
         force: An existing file may be replaced. Inputs, and what lies in a folder of peftlab's, may not even so.
         ours: What this verb writes and may write anew, such as ``report of peftlab``; empty: nothing.
@@ -47,23 +47,23 @@ def check_file(
     Raises:
         UserError: It must not be written, or cannot be.
     """
-    _check_name(path, option)
+    _check_name(path, OUTPUT)
     if os.path.isdir(path):  # noqa: PTH112 - unlike pathlib's, these tests raise nothing for a name that is too long
-        raise UserError("this is a folder", where=f"{option} {path}", hint="Give the name of a file.")
+        raise UserError("this is a folder", where=f"{OUTPUT} {path}", hint="Give the name of a file.")
     if os.path.lexists(path) and not _is_plain(path):
-        raise UserError("this is no plain file", where=f"{option} {path}", hint="Give the name of a file.")
-    _check_inputs(path, option, inputs)
-    _check_owner(path, option)
+        raise UserError("this is no plain file", where=f"{OUTPUT} {path}", hint="Give the name of a file.")
+    _check_inputs(path, OUTPUT, inputs)
+    _check_owner(path, OUTPUT)
     if os.path.lexists(path) and not force and not is_ours(path):
         raise UserError(
             f"the file exists{f' and is not a {ours}' if ours else ''}; it is not overwritten unless you say so",
-            where=f"{option} {path}",
+            where=f"{OUTPUT} {path}",
             hint="Choose another name, or add --force to replace it.",
         )
-    _check_writable(path, option)
+    _check_writable(path, OUTPUT)
 
 
-def check_page(path: Path, *, option: str = "--output") -> None:
+def check_page(path: Path) -> None:
     """Refuse to write a page under a name that says something else.
 
     Raises:
@@ -72,7 +72,7 @@ def check_page(path: Path, *, option: str = "--output") -> None:
     if path.suffix.lower() not in PAGE_ENDINGS:
         raise UserError(
             "a page is written, and the name says something else",
-            where=f"{option} {path}",
+            where=f"{OUTPUT} {path}",
             hint=f"Name it {path.with_suffix('.html').name}.",
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import platform
 import re
@@ -219,6 +220,20 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a value as JSON that a person can read, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def begins_with(path: Path, text: str) -> bool:
+    """Whether a file begins with a text; not where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(text)) == text.encode()
+    except OSError:
+        return False
 
 
 def is_unfinished(path: PurePath) -> bool:

@@ -1,4 +1,4 @@
-"""Whether the packages of an extra are installed."""
+"""Which packages are installed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,16 @@ from peftlab.core.errors import UserError
 
 CAPTUM = ("captum",)
 PAGES = ("fastapi", "uvicorn")
+
+
+def installed_version(package: str) -> str | None:
+    """The version of a package, by its name on PyPI; None where it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def check_installed(packages: Sequence[str], needs: str, *, extra: str) -> None:

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from peftlab.core.config import Config, first_mistake
 from peftlab.core.errors import UserError
-from peftlab.core.files import is_unfinished, near_names, path_of, write_text
+from peftlab.core.files import is_unfinished, near_names, path_of, write_json
 
 SCHEMA_VERSION: Literal[1] = 1
 RECORD_NAME, RECIPE_NAME = "record.json", "recipe.yaml"
@@ -244,13 +244,18 @@ class RunRecord(Config):
     @property
     def failed_guards(self) -> list[str]:
         """The names of the guards that failed and are not waived."""
-        return [name for name, guard in self.guards.items() if guard.status == "failed" and not guard.waived]
+        return failed_guards(self.guards)
+
+
+def failed_guards(guards: Mapping[str, Guard]) -> list[str]:
+    """The names of those that failed and are not waived."""
+    return [name for name, guard in guards.items() if guard.status == "failed" and not guard.waived]
 
 
 def write_record(record: RunRecord, folder: Path) -> Path:
     """Write ``record.json`` into a run's folder, whole or not at all."""
     path = folder / RECORD_NAME
-    write_text(path, json.dumps(record.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n")
+    write_json(path, record.model_dump(mode="json"))
     return path
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from peftlab.core.errors import DataError
+from peftlab.core.errors import DataError, first_line
 from peftlab.data.hub import table_of_dataset
 from peftlab.data.table import Table
 
@@ -55,6 +55,5 @@ def _load(folder: Path) -> dict[str, Any]:
     try:
         loaded = datasets.load_from_disk(str(folder))
     except Exception as error:  # noqa: BLE001 - the library raises whatever its back ends raise
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise DataError(f"the saved data set is damaged: {lines[0]}", where=str(folder)) from None
+        raise DataError(f"the saved data set is damaged: {first_line(error)}", where=str(folder)) from None
     return {str(name): rows for name, rows in loaded.items()} if isinstance(loaded, dict) else {"": loaded}

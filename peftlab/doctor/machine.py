@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 
 from peftlab.core.amounts import short_size
 from peftlab.core.files import cache_folder
+from peftlab.core.installed import installed_version
 from peftlab.core.plugins import plugin_versions
 from peftlab.core.threads import Watch
 from peftlab.doctor.finding import Finding, Status
@@ -39,14 +40,14 @@ def look_at_python() -> Finding:
 
 def look_at_packages() -> Finding:
     """Whether the packages that peftlab needs are there, in versions that it is tested with."""
-    versions: dict[str, str | None] = {"peftlab": _version("peftlab")}
+    versions: dict[str, str | None] = {"peftlab": installed_version("peftlab")}
     wrong: list[str] = []
     needed = _requirements()
     for text in needed:
         requirement = Requirement(text)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
-        versions[requirement.name] = version = _version(requirement.name)
+        versions[requirement.name] = version = installed_version(requirement.name)
         if version is None:
             wrong.append(f"{requirement.name} is missing")
         elif not requirement.specifier.contains(version, prereleases=True):
@@ -60,7 +61,7 @@ def look_at_packages() -> Finding:
             {"versions": versions, "wrong": wrong},
         )
     for name in SHOWN:
-        versions.setdefault(name, _version(name))
+        versions.setdefault(name, installed_version(name))
     shown = ", ".join(f"{name} {versions[name] or 'missing'}" for name in SHOWN)
     plugins = plugin_versions()
     shown += "; plugins: " + ", ".join(f"{name} {version}" for name, version in plugins.items()) if plugins else ""
@@ -128,10 +129,3 @@ def _requirements() -> list[str]:
         return importlib.metadata.requires("peftlab") or []
     except importlib.metadata.PackageNotFoundError:
         return []
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

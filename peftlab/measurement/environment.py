@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import os
 import platform
 import subprocess
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 
+from peftlab.core.installed import installed_version
 from peftlab.core.plugins import plugin_versions
 from peftlab.core.threads import reason_for
 
@@ -40,7 +40,7 @@ def describe_environment(device: torch.device, *, deterministic: bool) -> dict[s
 
 def package_versions() -> dict[str, str | None]:
     """The versions of what decides over a run: the libraries, and all plugins that are installed."""
-    return {**{name: _version(name) for name in PACKAGES}, **plugin_versions()}
+    return {**{name: installed_version(name) for name in PACKAGES}, **plugin_versions()}
 
 
 def _tf32() -> dict[str, bool]:
@@ -52,13 +52,6 @@ def _tf32() -> dict[str, bool]:
         "products": torch.backends.cuda.matmul.fp32_precision == "tf32",
         "convolutions": torch.backends.cudnn.conv.fp32_precision == "tf32",  # type: ignore[attr-defined]
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _describe_device(device: torch.device) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from peftlab.core.errors import ConfigError, UnsupportedError
+from peftlab.core.errors import ConfigError, UnsupportedError, first_line
 from peftlab.core.generators import kept_generators
 from peftlab.core.quiet import quiet_transformers
 from peftlab.models.own_checkpoint import write_checkpoint
@@ -75,8 +75,7 @@ def why_another(model: PreTrainedModel, tokenizer: Any, source: str, *, revision
             held, info = load(source, dtype=model.dtype, output_loading_info=True, **shared)
             own = None if tokenizer is None else type(tokenizer).from_pretrained(source, **shared)
     except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return f"{source} cannot be compared with it: {first}"
+        return f"{source} cannot be compared with it: {first_line(error)}"
     prefix, missing = f"{model.base_model_prefix}.", set(info["missing_keys"])
     nameless = all(_NO_NAME.fullmatch(str(name)) for name in (getattr(model.config, "id2label", None) or {}).values())
     other = held.state_dict()

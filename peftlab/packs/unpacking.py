@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from peftlab.core.files import atomic_folder, unfinished_in, write_text
+from peftlab.core.files import atomic_folder, unfinished_in, write_json, write_text
 from peftlab.core.record import RECIPE_NAME, RECORD_NAME
 from peftlab.packs.layout import (
     CELLS,
@@ -76,7 +76,7 @@ def _unpack_run(pack: Pack, run: str, folder: Path) -> None:
 
     record, lines, table = json.loads(pack.record_text(run)), pack.metrics(run), pack.predictions(run)
     with atomic_folder(folder) as partial:
-        write_text(partial / RECORD_NAME, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        write_json(partial / RECORD_NAME, record)
         write_yaml_values(record["recipe"], partial / RECIPE_NAME)
         if lines:
             text = "".join(json.dumps(line) + "\n" for line in lines)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from peftlab.core.record import Earlier, Guard, Memory, Routed
+from peftlab.core.record import Earlier, Guard, Memory, Routed, failed_guards
 
 OWN = "peftlab"
 """The origin of a record that peftlab wrote."""
@@ -130,7 +130,7 @@ class Entry:
     @property
     def failed_guards(self) -> list[str]:
         """The guards that failed and are not waived."""
-        return [name for name, guard in self.guards.items() if guard.status == "failed" and not guard.waived]
+        return failed_guards(self.guards)
 
     @property
     def only_collapsed(self) -> bool:

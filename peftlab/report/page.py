@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from peftlab.core.amounts import plural
-from peftlab.core.files import write_text
+from peftlab.core.files import begins_with, write_text
 from peftlab.figures.svg import FIGURE_STYLE
 from peftlab.report import report_tables as tables
 from peftlab.report import wording
@@ -95,11 +95,7 @@ class Section:
 
 def is_page(path: Path) -> bool:
     """Whether a file is a page that a report has written."""
-    try:
-        with path.open("rb") as file:
-            return file.read(len(MARKER)) == MARKER.encode()
-    except OSError:
-        return False
+    return begins_with(path, MARKER)
 
 
 def write_report(

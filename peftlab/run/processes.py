@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from peftlab.core.changed_settings import changed_settings
 from peftlab.core.errors import PeftlabError, RunFailedError, UnsupportedError, UserError
 from peftlab.core.hooks import TrainingHooks
+from peftlab.core.installed import installed_version
 from peftlab.core.plugins import plugin_versions
 from peftlab.core.record import ADAPTER, MODEL
 from peftlab.preparation.check import CheckedRecipe
@@ -68,7 +68,7 @@ def check_same_work(world: World, checked: CheckedRecipe) -> None:
         "recipe": checked.recipe.model_dump(mode="json"),
         "data": summary.model_dump(include={"fingerprint", "added_rows_fingerprint", "rows"}),
         "labels": list(checked.labels),
-        "versions": {**{name: _version(name) for name in PACKAGES}, **plugin_versions()},
+        "versions": {**{name: installed_version(name) for name in PACKAGES}, **plugin_versions()},
     }
     found = world.gather(own)
     for what in own:
@@ -151,10 +151,3 @@ def _piece(path: Path, start: int) -> bytes:
     with path.open("rb") as file:
         file.seek(start)
         return file.read(CHUNK)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

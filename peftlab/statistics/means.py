@@ -52,8 +52,6 @@ def mean_with_interval(
     Raises:
         ValueError: There are no values.
     """
-    from scipy.special import stdtrit
-
     count = len(values)
     if not count:
         raise ValueError("a mean needs values")
@@ -64,11 +62,11 @@ def mean_with_interval(
         return Mean(mean, *interval_of_same_changes(mean, count, level), count, error)
     if not changes and np.isin(values, (0, 1)).all():
         return Mean(mean, *wilson_interval(float(values.sum()), count, level), count, error)
-    half = float(stdtrit(count - 1, (1 + level) / 2)) * error if count > 1 else math.inf
+    half = _students_half(error, count, level)
     return Mean(mean, mean - half, mean + half, count, error)
 
 
-def mean_of_clusters(values: NDArray[np.float64], clusters: Sequence[str], *, level: float = 0.95) -> Mean:
+def mean_of_clusters(values: NDArray[np.float64], clusters: Sequence[str]) -> Mean:
     """The mean of values of which some belong together, such as all of one user, and may be alike.
 
     The interval is Student's over the clusters (Liang and Zeger, Biometrika 73, 1986): where each has one value it is
@@ -77,23 +75,26 @@ def mean_of_clusters(values: NDArray[np.float64], clusters: Sequence[str], *, le
     Args:
         values: One for each unit.
         clusters: To which each belongs.
-        level: Coverage of the interval.
 
     Raises:
         ValueError: There are no values.
     """
-    from scipy.special import stdtrit
-
     names, place = np.unique(np.asarray(clusters), return_inverse=True)
     count, mean = len(names), float(values.mean()) if len(values) else 0.0
     if count == len(values):
-        return mean_with_interval(values, level=level)
+        return mean_with_interval(values)
     sums = np.bincount(place, values - mean)
     error = math.sqrt(count / (count - 1) * float((sums**2).sum())) / len(values) if count > 1 else math.inf
     if mean in (0, 1) and not values.std():  # as if each cluster were one value
-        return Mean(mean, *wilson_interval(mean * count, count, level), len(values), error)
-    half = float(stdtrit(count - 1, (1 + level) / 2)) * error if count > 1 else math.inf
+        return Mean(mean, *wilson_interval(mean * count, count), len(values), error)
+    half = _students_half(error, count)
     return Mean(mean, mean - half, mean + half, len(values), error)
+
+
+def _students_half(error: float, count: int, level: float = 0.95) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(count - 1, (1 + level) / 2)) * error if count > 1 else math.inf
 
 
 def interval_of_same_changes(change: float, count: int, level: float) -> tuple[float, float]:

@@ -176,9 +176,8 @@ def auroc(known: Floats, strange: Floats, level: float = 0.95) -> Separation:
 
 
 def false_acceptance(
-    known: Floats, strange: Floats, generator: np.random.Generator, *, kept: float = KEPT, level: float = 0.95,
-    draws: int = 1000,
-) -> Separation:  # fmt: skip
+    known: Floats, strange: Floats, generator: np.random.Generator, *, level: float = 0.95, draws: int = 1000
+) -> Separation:
     """The share of strange rows that slip through where a share of the known ones is kept (FPR at 95 % TPR).
 
     The interval comes from drawing both kinds of rows with replacement, since the threshold depends on the known rows;
@@ -188,7 +187,6 @@ def false_acceptance(
         known: Scores of known rows.
         strange: Scores of strange rows.
         generator: Draws.
-        kept: Share of the known rows that is kept at least.
         level: Coverage of the interval.
         draws: How many.
 
@@ -197,7 +195,7 @@ def false_acceptance(
     """
     if not (len(known) and len(strange)):
         raise ValueError("known and strange rows are needed")
-    at = max(math.ceil(kept * len(known) - 1e-9), 1) - 1
+    at = max(math.ceil(KEPT * len(known) - 1e-9), 1) - 1
     known, strange = np.sort(known), np.sort(strange)
     value = float(np.searchsorted(strange, known[at], side="right")) / len(strange)
     if value in (0, 1):

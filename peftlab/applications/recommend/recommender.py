@@ -132,7 +132,6 @@ class Recommender:
         count: int = 10,
         temperature: float | None = None,
         diversity: float | None = None,
-        random: np.random.Generator | None = None,
     ) -> Suggestions:
         """The items to show. What the user has met already is not among them.
 
@@ -143,7 +142,6 @@ class Recommender:
             count: How many.
             temperature: The list is drawn by chance, and the chances are told; None: the best items.
             diversity: In place of the recipe's; not used where a list is drawn.
-            random: Draws.
         """
         met = history if passed is None else np.concatenate([history, passed])
         items, scores, table = self._ranked(history, met)
@@ -156,7 +154,7 @@ class Recommender:
             places = diverse_order(scores, self.vectors[items], count, share)
             chances = np.ones(len(places))
         else:
-            places = draw_list(scores.astype(np.float64), count, temperature, random or np.random.default_rng())
+            places = draw_list(scores.astype(np.float64), count, temperature, np.random.default_rng())
             chances = chances_of(scores.astype(np.float64), places.tolist(), temperature)
         found = [
             Suggestion(

@@ -26,6 +26,8 @@ from peftlab.applications.support.sentences import sentences
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 """Vectors of length 1 (texts × size)."""
+MOST_ENTRIES = 1000
+"""So many are looked at to choose how unlike is too unlike."""
 
 
 class Belonging:
@@ -60,9 +62,7 @@ class Belonging:
         return self._vouched is None or contacts(text) <= self._vouched
 
 
-def choose_belonging(
-    entries: Sequence[Entry], embed: Embed, quotable: float, *, seed: int = 0, most: int = 1000
-) -> float:
+def choose_belonging(entries: Sequence[Entry], embed: Embed, quotable: float, *, seed: int = 0) -> float:
     """The similarity that a share of the company's own sentences reaches.
 
     Args:
@@ -70,9 +70,8 @@ def choose_belonging(
         embed: As of :class:`Belonging`.
         quotable: The share.
         seed: Draws entries where there are many.
-        most: So many entries are looked at.
     """
-    drawn = np.random.default_rng(seed).permutation(len(entries))[:most]
+    drawn = np.random.default_rng(seed).permutation(len(entries))[:MOST_ENTRIES]
     found = np.concatenate([likeness(entries[at], sentences(entries[at].answer), embed) for at in sorted(drawn)])
     return float(np.quantile(found, 1 - quotable)) if len(found) else -1.0
 

@@ -40,7 +40,8 @@ _QUESTION = re.compile(r"[?？][^\w?？]*+$")
 _NAME = re.compile(r"(?<=[^.!?\s]\s)[A-Z][\w-]+|\b[A-Z][A-Z\d-]+\b")
 LEAST_WORDS, COVERED, FOREIGN = 2, 0.3, 0.01
 """A sentence has so many stems; covers so much; so many sentences of other entries may pass at most."""
-LOWEST = 0.6
+LOWEST, DRAWN_SENTENCES = 0.6, 2000
+"""The least share that is chosen, and how many sentences it is chosen from."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def find_support(sentence: str, entries: Sequence[Entry], containment: float) ->
     return best
 
 
-def choose_containment(entries: Sequence[Entry], seed: int, most: int = 2000) -> float:
+def choose_containment(entries: Sequence[Entry], seed: int) -> float:
     """The least share at which at most one sentence in a hundred passes as supported by an entry that it is not of.
 
     More than 1 where even whole sentences pass too often, such as in entries that are made from one template: then
@@ -81,7 +82,7 @@ def choose_containment(entries: Sequence[Entry], seed: int, most: int = 2000) ->
     pool = [(at, each) for at, entry in enumerate(entries) for each in sentences(entry.answer)]
     pool = [(at, each) for at, each in pool if len(stems(each)) >= LEAST_WORDS]
     held = []
-    for _ in range(most if pool else 0):
+    for _ in range(DRAWN_SENTENCES if pool else 0):
         at, sentence = pool[int(chance.integers(len(pool)))]
         other = int(chance.integers(len(entries)))
         # The same text in two entries supports both.
