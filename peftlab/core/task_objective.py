@@ -128,6 +128,11 @@ class TaskObjective(ABC):
         return False
 
     @property
+    def why_no_dropout(self) -> str:
+        """Why the model must drop nothing at random in training with these settings; empty: it may."""
+        return ""
+
+    @property
     def supports_virtual_tokens(self) -> bool:
         """Whether methods that put virtual tokens before the text can be used with these settings."""
         return True

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.core.config import Document, replace_config
-from peftlab.core.errors import DataError, UnsupportedError
+from peftlab.core.errors import ConfigError, DataError, UnsupportedError
 from peftlab.core.given_values import check_plain
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.regularizer import REGULARIZERS, TrainingSetup, check_past
@@ -164,7 +164,11 @@ def check_model(
             recipe.training.distillation.check(recipe.task)
             check_teachers(recipe)
     goes_on = recipe.continues is not None and recipe.continues.weights
-    setup = TrainingSetup(recipe.task, recipe.method, facts, recipe.has_dropout(facts.config), goes_on)
+    drops = recipe.has_dropout(facts.config)
+    if drops and recipe.task.why_no_dropout:
+        with at_place(document, ("model", "dropout")):
+            raise ConfigError(recipe.task.why_no_dropout, hint="Set `model.dropout: 0`, and leave the method's out.")
+    setup = TrainingSetup(recipe.task, recipe.method, facts, drops, goes_on)
     recipe = _with_what_comes(recipe, setup)
     for position, regularizer in enumerate(recipe.training.regularizers):
         with at_place(document, ("training", "regularizers", position)):

@@ -8,7 +8,7 @@ from peftlab.core.reward import REWARDS
 from peftlab.testing import RewardContract
 from peftlab.testing.plugin_contract import Section
 
-KEYS = {"regular_expression": {"pattern": "[0-9]+|yes"}}
+KEYS = {"regular_expression": {"pattern": "[0-9]+|yes"}, "overlong": {"free_tokens": 4, "most_tokens": 12}}
 OTHERS = {"reward_model", "turing_machine"}
 
 

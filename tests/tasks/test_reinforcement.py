@@ -19,13 +19,16 @@ import transformers
 from safetensors.torch import load_file
 
 import peftlab
-from peftlab.core.config import replace_config
+from peftlab.core.config import Document, replace_config
 from peftlab.core.errors import ConfigError, RunFailedError, UnsupportedError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.reward import REWARDS, Answer, Reward, ask_rewards, reward_function
 from peftlab.core.task import Policy
+from peftlab.preparation.check import check_model
 from peftlab.tasks.language.vocabulary_head import labelled_logits
-from peftlab.tasks.reinforcement.losses import advantages, are_equal
+from peftlab.tasks.reinforcement.estimators import ESTIMATORS
+from peftlab.tasks.reinforcement.judged_responses import Group
+from peftlab.tasks.reinforcement.losses import advantages, are_equal, policy_losses
 from peftlab.tasks.reinforcement.prompts import Reinforcement
 from peftlab.tasks.reinforcement.rolled_out import prompt_of
 from peftlab.tasks.turing_machine.judge import share_of_right_steps
@@ -72,20 +75,27 @@ def answer(response: str, expected: str = "", prompt: str = "", where: str = "ro
 # --- the gradient -----------------------------------------------------------------------------------------------------
 
 
-def naive_advantages(rewards: list[float], estimator: str) -> list[float]:
-    mean = sum(rewards) / len(rewards)
-    if estimator == "grpo":
-        spread = math.sqrt(sum((each - mean) ** 2 for each in rewards) / (len(rewards) - 1))
-        return [(each - mean) / (spread + 1e-4) for each in rewards]
-    if estimator == "dr_grpo":
-        return [each - mean for each in rewards]
-    others = len(rewards) - 1
-    return [each - (sum(rewards) - each) / others for each in rewards]
+def naive_advantages(groups: list[list[float]], estimator: str, scale: str | None = None) -> list[list[float]]:
+    def spread(rewards: list[float]) -> float:
+        mean = sum(rewards) / len(rewards)
+        return math.sqrt(sum((each - mean) ** 2 for each in rewards) / (len(rewards) - 1)) + 1e-4
+
+    scale = scale or ("none" if estimator in ("dr_grpo", "rloo") else "group")
+    found = []
+    for rewards in groups:
+        others, total = len(rewards) - 1, sum(rewards)
+        means = [(total - each) / others if estimator == "rloo" else total / len(rewards) for each in rewards]
+        by = {"group": spread(rewards), "batch": spread([each for group in groups for each in group]), "none": 1.0}[
+            scale
+        ]
+        found.append([(each - mean) / by for each, mean in zip(rewards, means, strict=True)])
+    return found
 
 
 def naive_loss(model: Any, task: Reinforcement, example: Mapping[str, Any], prompt: list[int]) -> torch.Tensor:
     """One response after another, one token after another, without padding."""
     total = torch.zeros(())
+    low, high = 1 - task.clip, 1 + (task.clip_high or task.clip)
     for at, response in enumerate(example["responses"]):
         logits = (model(torch.tensor([[*prompt, *response]])).logits[0] / task.temperature).log_softmax(-1)
         own = [logits[len(prompt) + place - 1, token] for place, token in enumerate(response)]
@@ -93,37 +103,55 @@ def naive_loss(model: Any, task: Reinforcement, example: Mapping[str, Any], prom
         differences = [value - old for value, old in zip(own, example["old"][at], strict=True)]
         away = [there - value for value, there in zip(own, example["reference"][at], strict=True)]
         divergences = [each.exp() - each - 1 for each in away]
-        for each in [sum(differences)] if task.estimator == "rloo" else differences:
+        if task.unbiased_kl:
+            divergences = [each * moved.exp() for each, moved in zip(divergences, differences, strict=True)]
+        whole = {"rloo": [sum(differences)], "gspo": [sum(differences) / len(response)]}
+        for place, each in enumerate(whole.get(task.estimator, differences)):
             ratio = torch.exp(each)
-            terms.append(
-                -torch.minimum(ratio * gain, ratio.clamp(1 - task.clip, 1 + (task.clip_high or task.clip)) * gain)
-            )
+            if task.estimator == "cispo":
+                terms.append(-min(float(ratio.detach()), high) * gain * own[place])
+            else:
+                terms.append(-torch.minimum(ratio * gain, ratio.clamp(low, high) * gain))
         loss, divergence = sum(terms), task.kl * sum(divergences)
-        share = {"grpo": len(response), "dr_grpo": task.max_response_tokens, "rloo": 1}[task.estimator]
-        total = total + example["counts"][at] * (loss + divergence) / share
+        if task.estimator == "gspo":
+            loss = loss * len(response)  # one term a response
+        share = {"grpo": len(response), "gspo": len(response), "dr_grpo": task.max_response_tokens}
+        total = total + example["counts"][at] * (loss + divergence) / share.get(task.estimator, 1)
     return total
 
 
-@pytest.mark.parametrize(("estimator", "temperature"), [("grpo", 0.6), ("dr_grpo", 1.7), ("rloo", 1.0)])
+@pytest.mark.parametrize(
+    ("estimator", "temperature", "keys"),
+    [
+        ("grpo", 0.6, {"clip_high": 0.08}),
+        ("dr_grpo", 1.7, {"unbiased_kl": True}),
+        ("rloo", 1.0, {"scale_rewards": "group"}),
+        ("dapo", 1.0, {"clip_high": 0.08, "scale_rewards": "batch"}),
+        ("gspo", 1.0, {"unbiased_kl": True, "scale_rewards": "none"}),
+        ("cispo", 0.8, {"clip_high": 0.06}),
+    ],
+)
 def test_policy_gradients_are_those_of_a_plain_implementation(
-    estimator: Any, temperature: float, tiny_gpt2: Path
+    estimator: Any, temperature: float, keys: dict[str, Any], tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The gradient is of the model at the temperature at which it writes, whether its head trains or not."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_gpt2)
     tokenizer.pad_token = tokenizer.eos_token
+    ends = [*range(0, len(tokenizer), 3), tokenizer.eos_token_id]  # so that some responses end, and some are cut
+    monkeypatch.setattr("peftlab.tasks.reinforcement.judged_responses.response_ends", lambda *_: ends)
     load = transformers.AutoModelForCausalLM.from_pretrained
     model, reference = (load(tiny_gpt2).double().eval() for _ in range(2))  # in float32 rounding differs by processor
     task = Reinforcement(
-        rewards=[{"type": "good_words", "weight": 2.0}],
+        rewards=[{"type": "good_words", "weight": 2.0}, {"type": "regular_expression", "pattern": "o", "weight": 0}],
         estimator=estimator,
         temperature=temperature,
         group_size=GROUP,
         kl=0.3,
         steps_per_roll_out=2,
         clip=0.05,
-        clip_high=0.08 if estimator == "grpo" else None,
         max_response_tokens=6,
         max_length=32,
+        **keys,
     )
     texts = [text for text, _ in sentences(4)]
     rows = {"prompt": texts, "response": ["good", "bad", "good", "bad"]}
@@ -135,16 +163,39 @@ def test_policy_gradients_are_those_of_a_plain_implementation(
     inference = TorchInference(tokenizer, (), torch.device("cpu"))
     torch.manual_seed(0)
     rolled = task.roll_out(Policy(model, reference, inference, tokenizer.pad_token_id), examples, texts)
-    assert rolled.figures["response_tokens"] <= 6
     assert rolled.figures["kl"] != 0
-    for example, text in zip(rolled.examples, texts, strict=True):
-        said = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in example["responses"]]
-        rewards = [2 * REWARDS["good_words"]().reward(answer(each, prompt=text)) for each in said]
-        assert example["advantages"] == pytest.approx(naive_advantages(rewards, estimator), abs=1e-6)
+    groups, drawn = [], []
+    for example in rolled.examples:
+        every = [ids for ids, n in zip(example["responses"], example["counts"], strict=True) for _ in range(n)]
+        read, *said = [
+            tokenizer.decode([token for token in ids if token not in ends], skip_special_tokens=True).strip()
+            for ids in (prompt_of(example), *every)
+        ]
+        groups.append([2 * REWARDS["good_words"]().reward(answer(each, prompt=read)) for each in said])
+        drawn += list(zip(every, said, strict=True))
+    expected_gains = naive_advantages(groups, estimator, keys.get("scale_rewards"))
+    for example, gains in zip(rolled.examples, expected_gains, strict=True):
+        each = [gain for gain, n in zip(example["advantages"], example["counts"], strict=True) for _ in range(n)]
+        assert each == pytest.approx(gains, abs=1e-6)
+    tokens = sum(len(ids) for ids, _ in drawn)
+    assert rolled.figures["response_tokens"] == tokens / len(drawn) <= 6
+    assert rolled.figures["reward"] == pytest.approx(sum(map(sum, groups)) / len(drawn))
+    # What a reward says is told as it says it; a weight of 0 only watches.
+    assert rolled.figures["reward/regular_expression"] == sum("o" in text for _, text in drawn) / len(drawn)
+    assert 0 < rolled.figures["cut_responses"] == sum(ids[-1] not in ends for ids, _ in drawn) / len(drawn) < 1
+    each_token = [
+        value
+        for example in rolled.examples
+        for values, count in zip(example["old"], example["counts"], strict=True)
+        for value in values * count
+    ]
+    assert rolled.figures["entropy"] == pytest.approx(-sum(each_token) / tokens)
+    batch = task.collate(rolled.examples, tokenizer.pad_token_id)
+    assert task.loss_terms(batch) == (tokens if estimator in ("dapo", "cispo") else len(drawn))
     # The model has moved since it wrote, and some responses are better than others, so that clipping bites.
     moved = [
         {**example, "old": [[value + 0.1 * (-1) ** at for at, value in enumerate(own)] for own in example["old"]]}
-        | {"advantages": [1.0, -0.4, 0.7], "counts": [1, 3, 2]}
+        | {"advantages": [1.0, -0.4, 0.7][: len(example["counts"])], "counts": [1, 3, 2][: len(example["counts"])]}
         for example in rolled.examples
     ]
     batch = task.collate(moved, tokenizer.pad_token_id)
@@ -176,6 +227,56 @@ def largest(tensors: Iterable[torch.Tensor]) -> float:
     return max(float(tensor.abs().max()) for tensor in tensors)
 
 
+def test_the_unbiased_divergence_has_the_gradient_of_the_divergence_itself() -> None:
+    """Every token of the vocabulary as often as the model draws it; k3 alone has another gradient."""
+    generator = torch.Generator().manual_seed(0)
+    logits, base = (torch.randn(9, generator=generator, dtype=torch.float64) for _ in range(2))
+    logits.requires_grad_(True)
+    reference = base.log_softmax(-1)
+    own = logits.log_softmax(-1)
+    (exact,) = torch.autograd.grad((own.exp() * (own - reference)).sum(), logits)
+    found = []
+    for unbiased in (True, False):
+        own = logits.log_softmax(-1)
+        losses = policy_losses(
+            own,
+            own.detach(),
+            reference,
+            torch.zeros(9),
+            torch.arange(9),
+            parts=ESTIMATORS["grpo"],
+            clip=(0.2, 0.2),
+            kl=1.0,
+            most_tokens=1,
+            unbiased_kl=unbiased,
+        )
+        found += torch.autograd.grad((own.detach().exp() * losses).sum(), logits)
+    assert largest([found[0] - exact]) <= 1e-12
+    assert largest([found[1] - exact]) > 0.05
+
+
+def test_cut_responses_can_be_left_out_of_the_loss() -> None:
+    """Their rewards count in the mean of the group; of a group that was cut as a whole nothing is a term."""
+    task = Reinforcement(rewards=[{"type": "exact_match"}], estimator="dapo", cut_responses="skip", group_size=4)
+    prompt = {"input_ids": [1, 2, 3], "labels": [-100, 3, -100], "is_prompt": True}
+    responses = [[5, 6], [7, 8, 9], [5, 6], [7]]
+
+    def learned(is_cut: list[bool], rewards: list[float], **keys: Any) -> Any:
+        group = Group(prompt, responses, is_cut, (), {}, rewards)
+        own = replace_config(task, **keys)
+        (example,) = own._learned_from([group])
+        return example, own.loss_terms(own.collate([example], 0))
+
+    gains = naive_advantages([[1.0, 0.0, 1.0, 0.5]], "grpo")[0]
+    example, terms = learned([False, True, False, False], [1.0, 0.0, 1.0, 0.5])
+    assert (example["responses"], example["counts"], terms) == ([[5, 6], [7]], [2, 1], 5)
+    assert example["advantages"] == pytest.approx([gains[0], gains[3]])
+    assert learned([False, True, False, False], [1.0, 0.0, 1.0, 0.5], estimator="grpo")[1] == 3
+    assert learned([False, True, False, False], [1.0, 0.0, 1.0, 0.5], cut_responses="learn")[1] == 8
+    example, terms = learned([True] * 4, [1.0, 0.0, 1.0, 0.5])
+    assert (example["counts"], example["advantages"], terms) == ([0], [0.0], 0)
+
+
 def test_a_response_is_computed_once_and_a_group_that_teaches_nothing_not_at_all(tiny_gpt2: Path) -> None:
     """The step stays that of all responses."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_gpt2)
@@ -199,11 +300,13 @@ def test_a_response_is_computed_once_and_a_group_that_teaches_nothing_not_at_all
     assert 0 < own.figures["groups_of_equal_rewards"] == whole.figures["groups_of_equal_rewards"] < 1
     assert whole.figures["kl"] == pytest.approx(0, abs=1e-6)
     assert "kl" not in own.figures
+    # The model that learns is the one that wrote: to log the divergence must not change the step.
+    assert all("old" not in example for example in whole.examples)
     every = [
         {key: values for key, values in example.items() if key != "counts"}
         | {
             name: [value for value, count in zip(example[name], example["counts"], strict=True) for _ in range(count)]
-            for name in ("responses", "advantages", "old", "reference")
+            for name in ("responses", "advantages", "reference")
         }
         for example in whole.examples
     ]
@@ -220,13 +323,13 @@ def test_a_response_is_computed_once_and_a_group_that_teaches_nothing_not_at_all
         assert largest(a - b for a, b in zip(first, other, strict=True)) <= 3e-6  # summed up in another order
 
 
-@pytest.mark.parametrize("estimator", ["grpo", "dr_grpo", "rloo"])
+@pytest.mark.parametrize("estimator", [*ESTIMATORS])
 def test_equal_rewards_teach_nothing_whatever_the_number(estimator: Any) -> None:
     """The mean of six numbers 0.1 is not 0.1."""
     rewards = torch.tensor([[0.1] * 6, [0.1] * 5 + [0.2], [-3.7] * 6], dtype=torch.float64)
     assert rewards.mean(dim=1)[0] != 0.1
     assert are_equal(rewards).tolist() == [True, False, True]
-    assert advantages(rewards, estimator).any(dim=1).tolist() == [False, True, False]
+    assert advantages(rewards, ESTIMATORS[estimator]).any(dim=1).tolist() == [False, True, False]
 
 
 def test_prompts_leave_room_for_a_response_in_training_as_in_evaluation(tiny_gpt2: Path) -> None:
@@ -399,6 +502,11 @@ def test_built_in_rewards_judge_texts() -> None:
     assert [pattern(pattern=r"\d+").reward(answer(said)) for said in ("it is 12", "it is")] == [1, 0]
     number = pattern(pattern=r"#### (\d+)", is_expected=True)
     assert [number.reward(answer(said, "12")) for said in ("so\n#### 12", "#### 1", "12")] == [1, 0, 0]
+    long = REWARDS["overlong"](free_tokens=6, most_tokens=10)
+    found = [long.reward(Answer("", "", "", "row 1", [], [0] * tokens)) for tokens in (0, 6, 7, 9, 10, 11)]
+    assert found == [0, 0, -0.25, -0.75, -1, -1]
+    with pytest.raises(ValueError, match="fewer than `most_tokens`"):
+        REWARDS["overlong"](free_tokens=10, most_tokens=10)
 
 
 def test_a_pattern_that_does_not_end_fails_the_run() -> None:
@@ -531,10 +639,45 @@ def test_rewards_that_rise_while_the_score_falls_are_told() -> None:
     assert "reward_without_score" not in task.course_notices(log[:-1])
 
 
-@pytest.mark.parametrize("key", ["clip", "clip_high"])
-def test_bounds_of_what_cannot_move_are_refused(key: str) -> None:
+@pytest.mark.parametrize(
+    ("keys", "cures", "message"),
+    [
+        ({"clip": 0.3}, {"steps_per_roll_out": 2}, r"^task\.clip: .*has no effect"),
+        ({"clip_high": 0.3}, {"steps_per_roll_out": 2}, r"^task\.clip_high: .*has no effect"),
+        ({"unbiased_kl": True}, {"kl": 0.1}, r"^task\.unbiased_kl: .*has no effect"),
+        ({"estimator": "gspo"}, {"steps_per_roll_out": 2}, "`gspo` is `grpo`, number for number"),
+        ({"estimator": "cispo"}, {"steps_per_roll_out": 2}, "`cispo` is `dapo`, number for number"),
+        ({"estimator": "cispo", "steps_per_roll_out": 2, "clip": 0.3}, {"estimator": "dapo"}, r"^task\.clip: "),
+        ({"group_size": 300}, {"roll_out_batch_size": 300}, "fewer than a group of 300"),
+    ],
+)
+def test_keys_that_contradict_one_another_are_refused(
+    keys: dict[str, Any], cures: dict[str, Any], message: str
+) -> None:
     facts = ModelFacts("tiny", "gpt2", "decoder", {})
-    settings = {"rewards": [{"type": "good_words"}], key: 0.3}
-    Reinforcement(**settings, steps_per_roll_out=2).check(facts)
-    with pytest.raises(ConfigError, match=rf"^task\.{key}: .*has no effect"):
-        Reinforcement(**settings).check(facts)
+    settings = {"rewards": [{"type": "good_words"}], **keys}
+    Reinforcement.model_validate(settings | cures).check(facts)
+    with pytest.raises(ConfigError, match=message):
+        Reinforcement.model_validate(settings).check(facts)
+
+
+def test_gspo_has_the_bounds_of_its_paper() -> None:
+    """What a run writes down has all keys, and is read as it was."""
+    keys = {"rewards": [{"type": "good_words"}], "estimator": "gspo"}
+    for more, bounds in (({}, (3e-4, 4e-4)), ({"clip": 1e-3}, (1e-3, None)), ({"clip_high": 1e-3}, (3e-4, 1e-3))):
+        task = Reinforcement.model_validate(keys | more)
+        assert (task.clip, task.clip_high) == bounds
+        assert Reinforcement.model_validate(task.model_dump()) == task
+
+
+def test_dropout_is_refused_where_probabilities_are_compared_over_steps(tiny_gpt2: Path, rows: Path) -> None:
+    values = recipe_of(tiny_gpt2, rows, rewards=[{"type": "exact_match"}]).model_dump(mode="json")
+    values["method"] = {"type": "full"}
+    for steps, dropout in ((2, 0.1), (2, 0.0), (1, 0.1)):
+        values["task"]["steps_per_roll_out"], values["model"]["dropout"] = steps, dropout
+        recipe, document = peftlab.Recipe.from_dict(values), Document("recipe.yaml", values)
+        if steps == 2 and dropout:
+            with pytest.raises(ConfigError, match=r"model\.dropout: .* moves it at random"):
+                check_model(recipe, document, offline=True)
+        else:
+            check_model(recipe, document, offline=True)

@@ -1,7 +1,8 @@
 """The objective of reinforcement, for any language task whose rows hold a prompt and an answer.
 
 Before a step the model writes a group of responses to each prompt; rewards judge them; the step makes those likelier
-that are better than their group. :mod:`peftlab.tasks.reinforcement.losses` has the formulas.
+that are better than their group. :mod:`peftlab.tasks.reinforcement.losses` has the formulas, and
+:mod:`peftlab.tasks.reinforcement.estimators` says what each estimator is made of.
 """
 
 from __future__ import annotations
@@ -9,29 +10,38 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, PrivateAttr
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from peftlab.core.config import check_unused
-from peftlab.core.errors import UnsupportedError
+from peftlab.core.errors import ConfigError, UnsupportedError
 from peftlab.core.model_facts import ModelFacts
-from peftlab.core.reward import Answer, AnyReward, ask_rewards
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import Policy, RollOut
-from peftlab.tasks.language.decoder import DecoderTask, pad_language, shifted
-from peftlab.tasks.language.generation import generate_tokens, response_ends
+from peftlab.tasks.language.decoder import pad_language, shifted
 from peftlab.tasks.language.vocabulary_head import label_losses, targets
 from peftlab.tasks.preference.course import reward_without_score
-from peftlab.tasks.reinforcement.losses import Estimator, advantages, are_equal, policy_losses
+from peftlab.tasks.reinforcement.estimators import (
+    CISPO_HIGH,
+    ESTIMATORS,
+    GSPO_CLIP,
+    SAME_AT_FIRST,
+    Estimator,
+    Parts,
+    Scale,
+)
+from peftlab.tasks.reinforcement.judged_responses import CUT, CUT_FOR_REWARD, Group, JudgedResponses
+from peftlab.tasks.reinforcement.losses import advantages, policy_losses
 from peftlab.tasks.reinforcement.rolled_out import (
     ADVANTAGES,
     COUNTS,
     OLD,
     REFERENCE,
     RESPONSES,
-    answer_of,
+    TOKENS,
     mean_divergence,
+    mean_entropy,
     once,
     prompt_of,
     teaches,
@@ -41,14 +51,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 TERMS = "terms"
-"""Of a batch: how many responses were drawn (1)."""
-CUT = "cut_for_reward"
-"""A figure of a roll-out: the share of responses that were too long for a reward."""
+"""Of a batch: how many responses were drawn, or how many tokens they have (1)."""
 IS_PROMPT = "is_prompt"
 """Marks examples for training, whose answers only rewards may see."""
+MANY = 0.5
+"""A share of cut responses that is told."""
 
 
-class PolicyGradient(DecoderTask):
+class PolicyGradient(JudgedResponses):
     """Mixed into a language task: its rows, answers and metrics stay, and it is trained by rewards.
 
     An example of that task must hold ``input_ids``, and ``labels`` on its answer.
@@ -56,45 +66,88 @@ class PolicyGradient(DecoderTask):
 
     collates_ahead: ClassVar[bool] = False
 
-    rewards: list[AnyReward] = Field(
-        default_factory=list, description="What a response is worth: the sum of these, each with its weight."
-    )
     estimator: Estimator = Field(
         "grpo",
-        description="How rewards become a gradient: grpo, dr_grpo (no response weighs more for its length), or rloo "
-        "(a response is one action, compared with the others of its group).",
+        description="How rewards become a gradient: grpo, dr_grpo (no response weighs more for its length), rloo "
+        "(a response is one action, compared with the others of its group), dapo (each token of a step weighs the "
+        "same), and for several steps a roll-out gspo (the ratio is of a response) and cispo (no token is left out).",
     )
-    group_size: int = Field(8, ge=2, description="Responses to each prompt.")
-    temperature: PositiveFloat = Field(
-        1.0, description="At which responses are drawn; the gradient is of the model at this temperature."
+    scale_rewards: Scale | None = Field(
+        None,
+        description="Advantages are in standard deviations of their group, or of all rewards of a roll-out (batch), "
+        "or as they are (none). null: as in the estimator's paper, which is none for dr_grpo and rloo, else group.",
+    )
+    cut_responses: Literal["learn", "skip"] = Field(
+        "learn",
+        description="What becomes of responses that are cut before they end: skip leaves them out of the loss "
+        "(overlong filtering of DAPO). Their rewards count in the mean of the group all the same.",
     )
     kl: float = Field(0.0, ge=0, description="Weight of the divergence from the untouched base.")
+    unbiased_kl: bool = Field(
+        False, description="Weigh the estimate of the divergence so that its gradient is unbiased (DeepSeek-V3.2)."
+    )
     log_kl: bool = Field(
-        False, description="Log the divergence with `kl: 0` too. As with `kl`, a copy of the base lies in memory."
+        False,
+        description="Log the divergence and the entropy with `kl: 0` too. As with `kl`, a copy of the base lies in "
+        "memory.",
     )
     clip: float = Field(
-        0.2, gt=0, lt=1, description="How far a probability may move from that of the model that wrote the response."
+        0.2,
+        gt=0,
+        lt=1,
+        description="How far a probability may move from that of the model that wrote the response. Of gspo, whose "
+        "ratio is a mean, 3e-4 where nothing is said, and `clip_high` 4e-4.",
     )
     clip_high: PositiveFloat | None = Field(
-        None, description="The same upwards, such as 0.28 (DAPO), so that rare tokens can gain. null: `clip`."
+        None,
+        description="The same upwards, such as 0.28 (DAPO), so that rare tokens can gain. null: `clip`; cispo 4, its "
+        "only bound.",
     )
     steps_per_roll_out: PositiveInt = Field(
         1, description="Steps whose responses are written at once: faster, but all but the first are a little old."
     )
-    max_response_tokens: PositiveInt = Field(64, description="Where a response is cut that does not end by itself.")
-    roll_out_batch_size: PositiveInt = Field(256, description="Responses that are written at once.")
 
-    _begun: set[int] = PrivateAttr(default_factory=set)
+    @model_validator(mode="before")
+    @classmethod
+    def _clip_of_gspo(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("estimator") == "gspo" and "clip" not in data:
+            low, high = GSPO_CLIP
+            return {**data, "clip": low, "clip_high": data.get("clip_high", high)}
+        return data
+
+    @property
+    def estimator_parts(self) -> Parts:
+        """Of the estimator, with what the recipe says otherwise."""
+        own = ESTIMATORS[self.estimator]
+        return own if self.scale_rewards is None else replace(own, scale=self.scale_rewards)
 
     # --- rows -------------------------------------------------------------------------------------------------------
 
     def check(self, facts: ModelFacts) -> None:
-        """Refuse models whose prompt and response are read by two parts, and bounds of what cannot move.
+        """Refuse models whose prompt and response are read by two parts, and keys without an effect.
 
         With one step a roll-out the model that learns is the one that wrote.
         """
-        old = ("steps_per_roll_out: 2 or more", self.steps_per_roll_out > 1)
-        check_unused(self, "task", dict.fromkeys(("clip", "clip_high"), old))
+        is_old = self.steps_per_roll_out > 1
+        if not is_old and (same := SAME_AT_FIRST.get(self.estimator)):
+            raise ConfigError(
+                f"with one step a roll-out `{self.estimator}` is `{same}`, number for number",
+                where="task.estimator",
+                hint=f"Set steps_per_roll_out to 2 or more, or choose {same}.",
+            )
+        bounds = "steps_per_roll_out: 2 or more"
+        keys = {
+            "clip": ("another estimator than cispo", False) if self.estimator == "cispo" else (bounds, is_old),
+            "clip_high": (bounds, is_old),
+            "unbiased_kl": ("kl", self.kl > 0),
+        }
+        check_unused(self, "task", keys)
+        if self.group_size > self.roll_out_batch_size:
+            raise ConfigError(
+                f"{self.roll_out_batch_size} responses at once are fewer than a group of {self.group_size}",
+                where="task.roll_out_batch_size",
+                hint="The responses to a prompt are written together.",
+            )
         if facts.family == "encoder_decoder":
             raise UnsupportedError(
                 f"{facts.path} ({facts.model_type}) is an encoder-decoder model; reinforcement takes decoders",
@@ -109,6 +162,13 @@ class PolicyGradient(DecoderTask):
             return encoded
         return replace(encoded, examples=[{**example, IS_PROMPT: True} for example in encoded.examples])
 
+    @property
+    def why_no_dropout(self) -> str:
+        """What is drawn by dropout would count as a move of the model."""
+        if self.steps_per_roll_out == 1:
+            return ""
+        return "`steps_per_roll_out` compares a model with what it was when it wrote, and dropout moves it at random"
+
     # --- rolling out ------------------------------------------------------------------------------------------------
 
     @property
@@ -116,136 +176,43 @@ class PolicyGradient(DecoderTask):
         """Only for the divergence."""
         return self.kl > 0 or self.log_kl
 
-    def new_tokens(self) -> int:
-        """As many as in training."""
-        return self.max_response_tokens
-
     def roll_out_steps(self) -> int:
         """As the recipe says."""
         return self.steps_per_roll_out
 
     def roll_out(self, policy: Policy, examples: Sequence[Example], where: Sequence[str]) -> RollOut:
         """Write a group of responses to each prompt, judge them, and keep what the loss needs of the old model."""
-        import torch
-
-        prompts = [prompt_of(example) for example in examples]
-        rows = [place for place in range(len(prompts)) for _ in range(self.group_size)]
-        responses = self._write(policy, prompts)
-        answers = self._answers(
-            policy,
-            [examples[place] for place in rows],
-            [prompts[place] for place in rows],
-            responses,
-            [where[place] for place in rows],
-        )
-        each = self.judge(answers, policy.inference.tokenizer, policy.model)
-        total = torch.tensor([sum(own) for own in zip(*each.values(), strict=True)], dtype=torch.float64)
-        groups = total.view(-1, self.group_size)
-        gains = advantages(groups, self.estimator).tolist()
-        rolled = []
-        for place, example in enumerate(examples):
-            own = responses[place * self.group_size : (place + 1) * self.group_size]
-            rolled.append({**example, RESPONSES: own, ADVANTAGES: gains[place]})
-        figures = {
-            "reward": float(total.mean()),
-            **({f"reward/{name}": sum(own) / len(own) for name, own in each.items()} if len(each) > 1 else {}),
-            **self._cut_answers(answers),
-            "groups_of_equal_rewards": float(are_equal(groups).double().mean()),
-            "response_tokens": sum(map(len, responses)) / len(responses),
-        }
-        rolled = [once(example, whole=self.needs_reference) for example in rolled]
+        groups = self.draw_groups(policy, examples, where)
+        figures = self.figures_of(groups)
+        rolled = self._learned_from(groups)
         if self.steps_per_roll_out > 1 or self.needs_reference:
             own_values = self._score(policy, policy.model, rolled)
-            rolled = [{**example, OLD: values} for example, values in zip(rolled, own_values, strict=True)]
+            figures["entropy"] = mean_entropy(rolled, own_values)
+            if self.steps_per_roll_out > 1:  # else the model that learns is the one that wrote, whatever it rounds
+                rolled = [{**example, OLD: values} for example, values in zip(rolled, own_values, strict=True)]
             if policy.reference is not None:
                 theirs = self._score(policy, policy.reference, rolled)
                 rolled = [{**example, REFERENCE: values} for example, values in zip(rolled, theirs, strict=True)]
                 figures["kl"] = mean_divergence(rolled, own_values, theirs)
         return RollOut(rolled, figures)
 
-    def _write(self, policy: Policy, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-        """A group of responses to each prompt, each with its end token; prompts of like length share a batch."""
-        tokenizer = policy.inference.tokenizer
-        ends = response_ends(self.renderer(tokenizer), policy.model)
-        written: dict[int, list[list[int]]] = {}
-        order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
-        size = max(1, self.roll_out_batch_size // self.group_size)
-        for start in range(0, len(order), size):
-            places = order[start : start + size]
-            made = generate_tokens(
-                policy.model,
-                [prompts[place] for place in places],
-                policy.inference,
-                max_new_tokens=self._room(len(prompts[places[0]])),
-                ends=ends,
-                temperature=self.temperature,
-                keep_ends=True,
-                copies=self.group_size,
-            )
-            for at, place in enumerate(places):
-                own = made[at * self.group_size : (at + 1) * self.group_size]
-                written[place] = [ids[: self._room(len(prompts[place]))] for ids in own]
-        return [ids for place in range(len(prompts)) for ids in written[place]]
+    def _learned_from(self, groups: Sequence[Group]) -> list[Example]:
+        """What a step learns from each group: its responses, how good each is, and how often it counts."""
+        import torch
 
-    def _answers(
-        self,
-        policy: Policy,
-        examples: Sequence[Example],
-        prompts: Sequence[Sequence[int]],
-        responses: Sequence[Sequence[int]],
-        where: Sequence[str],
-    ) -> list[Answer]:
-        """What rewards are shown of all responses."""
-        tokenizer = policy.inference.tokenizer
-        ends = response_ends(self.renderer(tokenizer), policy.model)
-        return self.answers_of(examples, prompts, responses, ends, tokenizer, where)
-
-    def answers_of(
-        self,
-        examples: Sequence[Example],
-        prompts: Sequence[Sequence[int]],
-        responses: Sequence[Sequence[int]],
-        ends: Sequence[int],
-        tokenizer: Any,
-        where: Sequence[str] | None = None,
-    ) -> list[Answer]:
-        """What rewards are shown of each response to the prompt of its example; all lists are as long."""
-
-        def text(ids: Sequence[int]) -> str:
-            return self.written_text([token for token in ids if token not in ends], tokenizer)
-
-        places = where if where is not None else [f"response {at + 1}" for at in range(len(examples))]
-        return [
-            Answer(text(prompt), text(response), text(answer_of(example)), place, prompt, response)
-            for example, prompt, response, place in zip(examples, prompts, responses, places, strict=True)
-        ]
-
-    def judge(self, answers: Sequence[Answer], tokenizer: Any, model: nn.Module) -> dict[str, list[float]]:
-        """The weighted rewards of answers that a model has written, by the rewards' names."""
-        rewards = self.effective_rewards()
-        found: dict[str, list[float]] = {}
-        for at, reward in enumerate(rewards):
-            if at not in self._begun:
-                reward.use_device(next(model.parameters()).device)
-                reward.begin(tokenizer)
-                self._begun.add(at)
-            name = reward.registered_name
-            values = [reward.weight * value for value in ask_rewards(reward, answers)]
-            found[name if name not in found else f"{name}_{at + 1}"] = values
-        return found
-
-    def total_rewards(self, answers: Sequence[Answer], tokenizer: Any, model: nn.Module) -> list[float]:
-        """The reward of each answer."""
-        return [sum(own) for own in zip(*self.judge(answers, tokenizer, model).values(), strict=True)]
-
-    def _cut_answers(self, answers: Sequence[Answer]) -> dict[str, float]:
-        """The share of answers that a reward has judged without a part of them; empty where there are none."""
-        cut = max(reward.count_cut(answers) for reward in self.effective_rewards())
-        return {CUT: cut / len(answers)} if cut else {}
-
-    def effective_rewards(self) -> Sequence[Any]:
-        """Those of the recipe."""
-        return self.rewards
+        skips = self.cut_responses == "skip"
+        totals = torch.tensor([group.rewards for group in groups], dtype=torch.float64)
+        rolled = []
+        for group, gains in zip(groups, advantages(totals, self.estimator_parts).tolist(), strict=True):
+            counts = [int(not (skips and cut)) for cut in group.is_cut]
+            own = {
+                RESPONSES: group.responses,
+                ADVANTAGES: [gain if count else 0.0 for gain, count in zip(gains, counts, strict=True)],
+                COUNTS: counts,
+                TOKENS: sum(len(ids) for ids, count in zip(group.responses, counts, strict=True) if count),
+            }
+            rolled.append(once({**group.example, **own}, whole=self.needs_reference))
+        return rolled
 
     def _score(self, policy: Policy, model: nn.Module, rolled: Sequence[Example]) -> list[list[list[float]]]:
         """The log-probability of each token of each response, by example."""
@@ -268,11 +235,6 @@ class PolicyGradient(DecoderTask):
                     at += len(response)
                 found.append(own)
         return found
-
-    def _room(self, prompt: int) -> int:
-        """Tokens of a response to a prompt of so many."""
-        longest = int(getattr(self, "max_length"))  # noqa: B009 - every task that this is mixed into has it
-        return max(1, min(self.max_response_tokens, longest - prompt))
 
     # --- objective --------------------------------------------------------------------------------------------------
 
@@ -320,7 +282,7 @@ class PolicyGradient(DecoderTask):
         rows: list[Example] = []
         gains: list[float] = []
         counts: list[int] = []
-        terms = sum(sum(item.get(COUNTS, ())) or len(item.get(RESPONSES, ())) or self.group_size for item in examples)
+        terms = sum(map(self._terms, examples))
         values: dict[str, list[float]] = {OLD: [], REFERENCE: []}
         for example in [item for item in examples if self.kl or teaches(item)] or examples[:1]:
             prompt = prompt_of(example)
@@ -340,6 +302,19 @@ class PolicyGradient(DecoderTask):
         if self.needs_reference and not values[REFERENCE]:
             values[REFERENCE] = [0.0] * count
         return batch | {name: torch.tensor(flat) for name, flat in values.items() if len(flat) == count}
+
+    def _terms(self, example: Example) -> int:
+        """How much a group weighs in a step: as many as it has responses, or tokens."""
+        responses = example.get(RESPONSES)
+        if self.estimator_parts.average != "step":
+            if COUNTS in example:
+                return sum(example[COUNTS])
+            return self.group_size if responses is None else len(responses)
+        if TOKENS in example:
+            return int(example[TOKENS])
+        if responses is None:
+            return self.group_size * self._room(len(prompt_of(example)))
+        return sum(map(len, responses))
 
     @property
     def has_class_targets(self) -> bool:
@@ -364,26 +339,38 @@ class PolicyGradient(DecoderTask):
             batch.get(REFERENCE),
             batch[ADVANTAGES],
             batch["label_rows"],
-            estimator=self.estimator,
-            clip=(self.clip, self.clip if self.clip_high is None else self.clip_high),
+            parts=self.estimator_parts,
+            clip=(self.clip, self._highest()),
             kl=self.kl,
             most_tokens=self.max_response_tokens,
+            unbiased_kl=self.unbiased_kl,
         )
         return (losses * batch[COUNTS]).sum() if COUNTS in batch else losses.sum()
 
+    def _highest(self) -> float:
+        """How far a ratio may be above 1."""
+        if self.clip_high is not None:
+            return self.clip_high
+        return CISPO_HIGH if self.estimator == "cispo" else self.clip
+
     def course_notices(self, log: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         """Mean tokens of responses in the first and the last step, rewards without a better score, and cuts."""
-        tokens = [line["response_tokens"] for line in log if "reward" in line]
+        lines = [line for line in log if "reward" in line]
+        tokens = [line["response_tokens"] for line in lines]
         notice = reward_without_score(log, self.metrics[0])
-        cut = max((line[CUT] for line in log if CUT in line), default=0.0)
-        told = f"in a step {cut:.0%} of the responses were judged without the beginning of their text: with the prompt "
-        told += "they are longer than the reward's own model reads (`max_length` of its run)"
+        unread = max((line[CUT_FOR_REWARD] for line in lines if CUT_FOR_REWARD in line), default=0.0)
+        told = f"in a step {unread:.0%} of the responses were judged without the beginning of their text: with the "
+        told += "prompt they are longer than the reward's own model reads (`max_length` of its run)"
+        cut = lines[-1].get(CUT, 0.0) if lines else 0.0
+        endless = f"at the end {cut:.0%} of the responses were cut at `max_response_tokens` before they ended by "
+        endless += "themselves"
         return {
-            **({CUT: told} if cut else {}),
+            **({CUT_FOR_REWARD: told} if unread else {}),
+            **({CUT: endless} if cut >= MANY else {}),
             **({"mean_tokens_generated": {"first": tokens[0], "last": tokens[-1]}} if tokens else {}),
             **({} if notice is None else {"reward_without_score": notice}),
         }
 
     def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
-        """One term a response, each as often as it was drawn."""
+        """One term a response, or a token, each as often as it was drawn."""
         return int(batch[TERMS].sum()) if TERMS in batch else len(batch["input_ids"])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @TASKS.register("reinforcement")
 class Reinforcement(PolicyGradient, InstructionTuning):
-    """Learn from rewards for what the model writes itself (GRPO, RLOO, Dr. GRPO); rows are prompts with answers."""
+    """Learn from rewards for what the model writes itself (GRPO and its kin); rows are prompts with answers."""
 
     metrics: ClassVar[tuple[str, ...]] = ("mean_reward", "exact_match", "response_tokens")
     writes_in_training: ClassVar[bool] = True
@@ -53,7 +53,7 @@ class Reinforcement(PolicyGradient, InstructionTuning):
             model, prompts, inference, max_new_tokens=self.max_response_tokens, ends=ends, keep_ends=True
         )
         answers = self.answers_of(examples, prompts, written, ends, inference.tokenizer)
-        rewards = self.total_rewards(answers, inference.tokenizer, model)
+        _, rewards = self.judge(answers, inference.tokenizer, model)
         return [
             Prediction(list(example["references"]), answer.response, [reward, float(len(ids))])
             for example, answer, reward, ids in zip(examples, answers, rewards, written, strict=True)

@@ -11,7 +11,9 @@ from peftlab.tasks.text_inputs import IGNORED
 RESPONSES, ADVANTAGES, OLD, REFERENCE = "responses", "advantages", "old", "reference"
 """What a rolled-out example holds beside the rest: lists of one entry a response."""
 COUNTS = "counts"
-"""How many responses each of them stands for."""
+"""How many responses each of them stands for; 0: it does not count."""
+TOKENS = "tokens"
+"""Of all responses of the group that count."""
 
 
 def prompt_of(example: Example) -> list[int]:
@@ -31,14 +33,18 @@ def once(example: Example, *, whole: bool) -> Example:
     """The example with each response once, however often it was drawn: the loss weighs it by that number.
 
     Of a group whose responses are all just as good nothing can be learned but the divergence: without that, one of them
-    stands for all.
+    stands for all. A response that does not count is left out, but for the last one.
 
     Args:
         example: Rolled out.
         whole: Whether such a group is kept.
     """
     found = list(zip(map(tuple, example[RESPONSES]), example[ADVANTAGES], strict=True))
-    counts = Counter(found if whole or any(example[ADVANTAGES]) else found[:1] * len(found))
+    counts = Counter[tuple[tuple[int, ...], float]]()
+    for each, count in zip(found, example[COUNTS], strict=True):
+        if count:
+            counts[each if whole or any(example[ADVANTAGES]) else found[0]] += count
+    counts = counts or Counter({found[0]: 0})
     return {
         **example,
         RESPONSES: [list(ids) for ids, _ in counts],
@@ -59,6 +65,17 @@ def mean_divergence(
     counts = [count for example in rolled for count in example[COUNTS]]
     pairs = [(sum(a), sum(b)) for one, other in zip(own, theirs, strict=True) for a, b in zip(one, other, strict=True)]
     return float(sum(count * (a - b) for count, (a, b) in zip(counts, pairs, strict=True)) / max(1, sum(counts)))
+
+
+def mean_entropy(rolled: Sequence[Example], own: Sequence[Sequence[Sequence[float]]]) -> float:
+    """The mean of −log π over the drawn tokens: an unbiased estimate of a token's entropy, in nats."""
+    weighed = [
+        (count, response)
+        for example, values in zip(rolled, own, strict=True)
+        for count, response in zip(example[COUNTS], values, strict=True)
+    ]
+    tokens = sum(count * len(response) for count, response in weighed)
+    return float(-sum(count * sum(response) for count, response in weighed) / max(1, tokens))
 
 
 def _answer_bounds(example: Example) -> tuple[int, int]:
