@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.patience import PATIENCE
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 """How many pixels a page is too wide."""
@@ -106,7 +108,7 @@ class Page:
         self.wait_for("document.hasFocus() && document.activeElement.matches('input, textarea')")
         self._call("Input.insertText", text=text)
 
-    def wait_for(self, expression: str, seconds: float = 60) -> None:
+    def wait_for(self, expression: str, seconds: float = PATIENCE) -> None:
         """Wait until a JavaScript expression is true of a page that is there with its styles, through loads of pages."""
         deadline = time.monotonic() + seconds
         while True:
@@ -121,9 +123,9 @@ class Page:
     def _load(self, url: str) -> None:
         # By its own number: an earlier page may load again meanwhile.
         number = self._call("Page.navigate", url=url)["loaderId"]
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while number not in self._loaded:
-            assert time.monotonic() < deadline, "the page did not load within a minute"
+            assert time.monotonic() < deadline, "the page did not load"
             self._take()
 
     def evaluate(self, expression: str) -> Any:
@@ -212,4 +214,4 @@ def open_browser(executable: str, profile: Path) -> Iterator[Page]:
         yield Page(to_us, from_us)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=30)
+        process.wait(timeout=PATIENCE)

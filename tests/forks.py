@@ -24,6 +24,8 @@ from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import IO, Any
 
+from tests.patience import PATIENCE
+
 REGISTERED = ("methods", "metrics", "regularizers", "tasks")
 """Packages of built-ins, which every run imports when it first asks a registry; plugins are looked for only then."""
 FORKS = multiprocessing.get_context("forkserver")
@@ -120,7 +122,7 @@ def _set_variables(variables: Mapping[str, str]) -> None:
 
 
 def run_forked(
-    *arguments: object, folder: Path, timeout: float = 180, environment: Mapping[str, str] | None = None
+    *arguments: object, folder: Path, timeout: float = PATIENCE, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run `peftlab` to its end; what it has said."""
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:

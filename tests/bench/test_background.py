@@ -10,8 +10,9 @@ from pathlib import Path
 
 import peftlab
 from peftlab.bench.worker import Worker
+from tests.patience import PATIENCE
 
-WAITS = "import time; print('ready', flush=True); time.sleep(60)"
+WAITS = f"import time; print('ready', flush=True); time.sleep({2 * PATIENCE})"
 
 
 def test_its_runs_can_be_stopped(tmp_path: Path) -> None:
@@ -27,12 +28,12 @@ def test_its_runs_can_be_stopped(tmp_path: Path) -> None:
     try:
         with ThreadPoolExecutor(1) as pool:
             run = pool.submit(worker.run, recipe, tmp_path / "run")
-            log, deadline = tmp_path / "logs/run.txt", time.monotonic() + 60
+            log, deadline = tmp_path / "logs/run.txt", time.monotonic() + PATIENCE
             while not (log.exists() and "ready" in log.read_text()):
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
             worker.stop()
-            finished = run.result(timeout=60)
+            finished = run.result(timeout=PATIENCE)
     finally:
         signal.signal(signal.SIGINT, before)
     assert finished.record.status == "cancelled"

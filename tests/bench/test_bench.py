@@ -22,6 +22,7 @@ from peftlab.core.record import RunRecord, read_record
 from tests.bench.orphans import wait_until_none_runs_in
 from tests.conftest import REPOSITORY, Command
 from tests.forks import Fork
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -137,7 +138,7 @@ def test_a_suite_from_its_start_to_a_changed_cell(suite: Path, bench: Bench) -> 
 def kill_in_second_run(suite: Path) -> None:
     """Start a suite, and kill it when its second run has begun; on Linux no process of it goes on."""
     process = start(suite)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + PATIENCE
     while not stamps(suite) and time.monotonic() < deadline:
         time.sleep(0.2)
     second = suite.parent / "out/cells/refused--seed0"
@@ -151,11 +152,11 @@ def kill_in_second_run(suite: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_stops_a_suite_that_can_be_resumed(suite: Path, bench: Bench, number: signal.Signals) -> None:
     process = start(suite)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + PATIENCE
     while not (suite.parent / "out/cells/linear_probe--seed0").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(number)
-    assert process.wait(100) == 1
+    assert process.wait(PATIENCE) == 1
     errors = errors_of(suite).read_text()
     assert "The same command goes on from here" in errors
     assert "Traceback" not in errors
@@ -166,12 +167,12 @@ def test_ctrl_c_stops_a_suite_that_can_be_resumed(suite: Path, bench: Bench, num
 
 def test_two_suites_do_not_share_a_folder(suite: Path, bench: Bench) -> None:
     process = start(suite)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + PATIENCE
     while not (suite.parent / "out/cells").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     code, _, errors = bench()
     process.send_signal(signal.SIGINT)
-    process.wait(100)
+    process.wait(PATIENCE)
     assert code == 2
     assert "another process is at work" in errors
 

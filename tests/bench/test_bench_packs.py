@@ -15,6 +15,7 @@ from peftlab.packs.read_pack import open_pack
 from tests.bench.orphans import wait_until_none_runs_in
 from tests.bench.test_bench import SUITE, Bench, bench, start, suite
 from tests.conftest import Command
+from tests.patience import PATIENCE
 
 __all__ = ["bench", "suite"]
 pytestmark = pytest.mark.slow
@@ -100,7 +101,7 @@ def packed(command: Command, out: Path) -> None:
 
 def kill_when(suite: Path, there: Path) -> None:
     process = start(suite)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + PATIENCE
     while not there.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     process.kill()

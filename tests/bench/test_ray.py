@@ -26,6 +26,7 @@ from peftlab.core.reporter import Silent
 from peftlab.recipe.schema import Recipe
 from tests.conftest import REPOSITORY, Command
 from tests.forks import Fork
+from tests.patience import PATIENCE
 
 pytest.importorskip("ray", reason="ray is not installed: pip install 'peftlab[ray]'")
 pytestmark = pytest.mark.slow
@@ -108,7 +109,7 @@ def start_all(executor: RayExecutor, suite: Path, pool: ThreadPoolExecutor) -> l
     ]
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, what
@@ -132,7 +133,7 @@ def test_a_lost_node_a_stop_and_the_same_again(machines: Machines, suite: Path) 
         until(lambda: len(machines.starts) == 2, "each node starts a run")
         executor.stop()
         for run in runs:
-            assert isinstance(run.exception(timeout=90), KeyboardInterrupt)  # a loaded machine took 30
+            assert isinstance(run.exception(timeout=PATIENCE), KeyboardInterrupt)
         until(lambda: not stand_ins(machines), "no run goes on")
         assert not (suite.parent / "cells").exists()
         before = machines.starts
@@ -147,7 +148,7 @@ def test_a_lost_node_a_stop_and_the_same_again(machines: Machines, suite: Path) 
         machines.cluster.remove_node(second, allow_graceful=False)
         until(lambda: stand_ins(machines) == 1, "the run ends with its node")
         machines.gate.touch()
-        finished = [run.result(timeout=120) for run in runs]
+        finished = [run.result(timeout=PATIENCE) for run in runs]
         assert len(machines.starts) == 5
         assert len(set(machines.starts)) == 4
 
@@ -170,7 +171,7 @@ def test_a_killed_driver_and_the_command_itself(machines: Machines, suite: Path,
     until(lambda: machines.kept() != [], "a run starts")
     (kept,) = machines.kept()
     driver.send_signal(signal.SIGKILL)
-    driver.wait(60)
+    driver.wait(PATIENCE)
     running = ["pgrep", "-f", f"output-dir {machines.folder}"]
     until(lambda: subprocess.run(running, capture_output=True).stdout == b"", "its run ends too")
     assert machines.kept() == [kept]

@@ -28,6 +28,7 @@ from peftlab.recipe.schema import Recipe, load_recipe
 from tests.bench.orphans import wait_until_none_runs_in
 from tests.conftest import Command
 from tests.forks import Fork
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -347,13 +348,13 @@ def test_the_real_command_survives_a_kill(
     log = tmp_path / "killed.log"
     with log.open("wb") as file:
         killed = Fork(arguments, folder=tmp_path, stdout=file, stderr=file)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + PATIENCE
     while not (tmp_path / "out" / "trials" / "trial1" / "metrics.jsonl").exists():
         assert killed.poll() is None, log.read_text()
         assert time.monotonic() < deadline
         time.sleep(0.1)
     killed.kill()
-    killed.wait(60)
+    killed.wait(PATIENCE)
     wait_until_none_runs_in(tmp_path / "out")
     first = read_record(tmp_path / "out" / "trials" / "trial0")
     done = command(*arguments, "--json")

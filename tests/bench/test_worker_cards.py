@@ -16,6 +16,7 @@ from peftlab.bench import worker as worker_module
 from peftlab.bench.worker import Worker
 from peftlab.cli import executors
 from peftlab.core.devices import visible_cards
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ class Processes:
         self.seen.append(env.get("CUDA_VISIBLE_DEVICES"))
 
         def wait() -> int:
-            self.together.wait(timeout=60)
+            self.together.wait(timeout=PATIENCE)
             return 0
 
         process = Mock(spec=["wait"])

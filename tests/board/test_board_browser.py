@@ -16,6 +16,7 @@ from browser import OVERFLOW, PHONE, UNNAMED, Page, serve
 from peftlab.board.app import build_board
 from peftlab.board.jobs import Jobs
 from peftlab.board.runs import RunIndex
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +31,7 @@ class Board:
         self.address, self.index = address, RunIndex(root)
 
     def wait(self, key: str, status: str) -> None:
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + PATIENCE
         while self.index.folder(key) is None or self.index.row(key).status != status:
             assert time.monotonic() < deadline, status
             time.sleep(0.05)

@@ -20,6 +20,7 @@ from peftlab.core.errors import UserError
 from peftlab.data.data_config import DataConfig
 from peftlab.data.tables import read_table
 from tests.conftest import Command
+from tests.patience import PATIENCE
 
 TOKEN = "a-long-secret"
 ROWS = 'text,id,select_rank\nwhat a day,7,1\n"so, so",8,2\n<b>bad</b>,9,3\n'
@@ -41,7 +42,7 @@ def visitor(table: LabelTable) -> TestClient:
 
 def wait_for(port: str) -> None:
     """Until somebody answers there."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(port)), 1) as found:
             found.sendall(b"GET /label.css HTTP/1.0\r\n\r\n")
@@ -179,7 +180,7 @@ def test_who_ends_the_page_is_told_how_far_it_is(selection: Path, number: signal
         assert "3 of 3 rows have no label yet" in told
         wait_for(told.partition("http://127.0.0.1:")[2].partition("/")[0])
         page.send_signal(number)
-        _, said = page.communicate(timeout=60)
+        _, said = page.communicate(timeout=PATIENCE)
     assert page.returncode == 0
     assert said.startswith("0 of 3 rows have a label")
 

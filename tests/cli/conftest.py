@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Command
+from tests.patience import PATIENCE
 
 RECIPE = """\
 name: tiny
@@ -45,7 +46,7 @@ def few_questions(monkeypatch: pytest.MonkeyPatch) -> None:
 def process(tmp_path: Path) -> Command:
     """Runs `peftlab` in a fresh process, which imports everything, in an empty working directory."""
 
-    def run(*arguments: Any, timeout: float = 180, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: Any, timeout: float = PATIENCE, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "peftlab", *map(str, arguments)],
             cwd=tmp_path,

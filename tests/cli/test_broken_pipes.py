@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.forks import Fork
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +35,7 @@ def read_a_line(*words: Any, folder: Path, lines: int = 1) -> tuple[int, str]:
         process.stdout.readline()
     process.stdout.close()
     errors = process.stderr.read()
-    return process.wait(timeout=120), errors
+    return process.wait(timeout=PATIENCE), errors
 
 
 def read_a_line_of_fork(*words: Any, folder: Path, lines: int = 1) -> tuple[int, str]:
@@ -47,7 +48,7 @@ def read_a_line_of_fork(*words: Any, folder: Path, lines: int = 1) -> tuple[int,
     with os.fdopen(reading) as output:
         for _ in range(lines):
             output.readline()
-    return fork.wait(120), errors.read_text()
+    return fork.wait(PATIENCE), errors.read_text()
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def test_a_run_goes_on_when_nobody_reads_what_it_says(tiny_run: Callable[..., Pa
     with output.open("wb") as file:
         fork = Fork(words, folder=tmp_path, stdout=file, stderr=writing)
     os.close(writing)
-    assert fork.wait(120) == 0
+    assert fork.wait(PATIENCE) == 0
     assert "success" in output.read_text()
 
 

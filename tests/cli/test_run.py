@@ -26,6 +26,7 @@ from peftlab.tasks.text_classification import TextClassification
 from tests.cli.conftest import RECIPE, read_json
 from tests.conftest import MadeOnce, sentences
 from tests.forks import Fork
+from tests.patience import PATIENCE
 from tests.small_methods import DISTINCT
 
 pytestmark = pytest.mark.slow
@@ -139,7 +140,7 @@ def fork(recipe: Path, folder: Path, *options: str) -> Fork:
 
 def wait_for_step(process: Fork, folder: Path, step: int) -> None:
     """Wait until a step is in the log."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     log = folder / "metrics.jsonl"
     while time.monotonic() < deadline and process.poll() is None:
         if log.exists() and any(f'"step": {number},' in log.read_text() for number in range(step, step + 50)):
@@ -249,7 +250,7 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(
     process = fork(recipe, folder, *options)
     wait_for_step(process, folder, 9)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=120) == 1
+    assert process.wait(timeout=PATIENCE) == 1
     assert "Traceback" not in folder.with_suffix(".log").read_text()
     record = read_record(folder)
     assert record.status == "cancelled"
@@ -410,7 +411,7 @@ def test_nothing_reaches_the_network_offline(recipe: Path, tmp_path: Path) -> No
         env={**os.environ, "PYTHONPATH": path, "HF_HOME": str(tmp_path / "hf")},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     assert json.loads(done.stdout.splitlines()[-1]) == [0, 2], done.stderr
     assert "recipe.yaml" in done.stderr or "--set: model.path" in done.stderr

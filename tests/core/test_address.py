@@ -13,6 +13,7 @@ import pytest
 
 from peftlab.core.address import bind, url_of
 from peftlab.core.errors import UserError
+from tests.patience import PATIENCE
 
 
 @pytest.mark.parametrize("address", ["\U0001f600.example", "x" * 300, "a b", "no-such-host.invalid"])
@@ -47,10 +48,10 @@ answer(app, bound, grace_seconds=int(sys.argv[1]))
 
 
 def wait_until_closed(port: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     with contextlib.suppress(ConnectionError):
         while True:
-            socket.create_connection(("127.0.0.1", port), timeout=60).close()
+            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
             assert time.monotonic() < deadline, "it still listens"
             time.sleep(0.02)
 
@@ -63,14 +64,14 @@ def test_an_answer_that_goes_on_when_the_service_ends_is_no_fault(grace_seconds:
         assert process.stdout is not None
         try:
             port = int(process.stdout.readline())
-            with socket.create_connection(("127.0.0.1", port), timeout=60) as customer:
+            with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as customer:
                 customer.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert b"200" in customer.recv(1000)
                 process.terminate()
                 if is_hurried:  # a second Ctrl-C, once the first is heard: nobody is let in any more
                     wait_until_closed(port)
                     process.send_signal(signal.SIGINT)
-                _, told = process.communicate(timeout=60)
+                _, told = process.communicate(timeout=PATIENCE)
         finally:
             process.kill()
     assert process.returncode == 0, told

@@ -14,7 +14,7 @@ def test_blanks_beside_signs_go() -> None:
 
 def test_long_runs_of_blanks_are_gone_through_once() -> None:
     long = " " * 200_000
-    began = time.monotonic()
+    began = time.process_time()
     assert without_blanks(f"字{long}中a{long}b") == f"字中a{long}b"
     assert PATTERN.sub("", f"a{long}not b{long}c") == f"a b{long}c"
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10

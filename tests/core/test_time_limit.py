@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from peftlab.core.time_limit import within
+from tests.patience import PATIENCE
 
 
 def endless() -> None:
@@ -38,7 +39,7 @@ def test_what_does_not_end_in_the_main_thread_is_ended(work) -> None:
 def test_what_does_not_end_in_another_thread_is_given_up_and_stops() -> None:
     with ThreadPoolExecutor(1) as pool, pytest.raises(TimeoutError):
         pool.submit(within, 0.05, endless).result()
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE
     while any(thread.name == "within a time" for thread in threading.enumerate()):
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -47,6 +48,6 @@ def test_what_does_not_end_in_another_thread_is_given_up_and_stops() -> None:
 def test_what_ends_gives_its_value_or_raises_its_own_error() -> None:
     with ThreadPoolExecutor(1) as pool:
         for ask in (within, lambda *given: pool.submit(within, *given).result()):
-            assert ask(20, lambda: "done") == "done"
+            assert ask(PATIENCE, lambda: "done") == "done"
             with pytest.raises(ZeroDivisionError):
-                ask(20, lambda: 1 / 0)
+                ask(PATIENCE, lambda: 1 / 0)

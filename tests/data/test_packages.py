@@ -22,6 +22,7 @@ from peftlab.data.packages import fetch_package, parse_package_address
 from peftlab.data.pip_download import scrub_credentials
 from peftlab.data.row_rules import RowRules
 from peftlab.data.splits import load_splits
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -323,7 +324,7 @@ print(fetch_package(parse_package_address("pypi:toy-data==1.0/toy/data"), report
 def test_two_processes_at_once_fetch_once(index):
     build_wheel(index)
     started = [subprocess.Popen([sys.executable, "-c", FETCH], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [process.communicate(timeout=60)[0].splitlines() for process in started]
+    outputs = [process.communicate(timeout=PATIENCE)[0].splitlines() for process in started]
     assert [process.returncode for process in started] == [0, 0]
     assert outputs[0][-1] == outputs[1][-1]
     assert sum("downloading" in line for lines in outputs for line in lines) == 1
@@ -352,7 +353,7 @@ def test_a_killed_download_leaves_nothing_that_looks_complete(index, tmp_path):
     build_wheel(index)
     process = subprocess.Popen([sys.executable, "-c", FETCH, PIP_HANGS], stdout=subprocess.DEVNULL)
     half = None
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while half is None and time.monotonic() < deadline:
         half = next((path for path in (tmp_path / "cache").rglob("*.whl") if path.stat().st_size), None)
         time.sleep(0.02)

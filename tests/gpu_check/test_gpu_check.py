@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENCE
+
 pytestmark = pytest.mark.slow
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "gpu"
@@ -75,7 +77,7 @@ def check(tmp_path: Path):
     def run(*steps: dict[str, Any], arguments: tuple[str, ...] = ("--device", "cpu"), before: str = "") -> Checked:
         output = tmp_path / "output"
         command = [sys.executable, "-c", script(list(steps), before), "--output", str(output), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=tmp_path)
         return Checked(done, output)
 
     return run
@@ -213,7 +215,7 @@ def test_on_a_large_card_steps_share_it_unless_they_want_it_alone(check, tmp_pat
     # Both wait for one another, however late the second begins.
     meet = (
         f"t = time.time(); here = pathlib.Path({str(tmp_path)!r}); open(here / f'{{os.getpid()}}.here', 'w').close()\n"
-        "while len(list(here.glob('*.here'))) < 2 and time.time() < t + 60: time.sleep(0.02)\n"
+        f"while len(list(here.glob('*.here'))) < 2 and time.time() < t + {PATIENCE}: time.sleep(0.02)\n"
     ) + told
     steps = [
         step("environment", card),
@@ -285,7 +287,7 @@ def test_a_check_that_is_stopped_has_told_what_it_knew(number: int, tmp_path: Pa
     process = start(steps, tmp_path)
     wait_for(tmp_path / "output" / "check.json", '"half"')
     process.send_signal(number)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=PATIENCE)
     done = json.loads((tmp_path / "output" / "check.json").read_text())["steps"]
     assert process.returncode == 1
     assert done["environment"]["status"] == "passed"
@@ -316,7 +318,7 @@ def test_killed_it_takes_its_step_along(tmp_path: Path) -> None:
     wait_for(tmp_path / "pid", ".")
     process.kill()
     process.communicate()
-    pid, deadline = int((tmp_path / "pid").read_text().rstrip(".")), time.monotonic() + 60
+    pid, deadline = int((tmp_path / "pid").read_text().rstrip(".")), time.monotonic() + PATIENCE
     while is_alive(pid):
         assert time.monotonic() < deadline, "it still runs"
         time.sleep(0.1)
@@ -328,7 +330,7 @@ def start(steps: list[dict[str, Any]], tmp_path: Path) -> subprocess.Popen[str]:
 
 
 def wait_for(path: Path, text: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not path.exists() or text not in path.read_text():
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.05)

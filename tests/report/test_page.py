@@ -24,6 +24,7 @@ from peftlab.report.headlines import headline
 from peftlab.report.markdown import render_markdown
 from peftlab.report.page import MARKER, render_html, write_report
 from peftlab.report.table import markdown_text
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -258,7 +259,9 @@ def test_a_thousand_records(tmp_path: Path) -> None:
         "finally:\n"
         "    print(sorted({'torch', 'transformers', 'peft', 'sklearn'} & set(sys.modules)), time.process_time())\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE
+    )
     assert done.returncode == 0, done.stderr
     heavy, seconds = done.stdout.splitlines()[-1].rsplit(" ", 1)
     assert heavy == "[]"

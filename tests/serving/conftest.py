@@ -22,6 +22,7 @@ from peftlab.serving.host import Host
 from peftlab.serving.service import Service
 from peftlab.serving.serving_config import ServingConfig
 from peftlab.serving.telemetry import Telemetry
+from tests.patience import PATIENCE
 
 
 @dataclass
@@ -32,7 +33,7 @@ class Client:
     server: uvicorn.Server
 
     def request(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
             connection.request(method, path, data, {"Content-Type": "application/json", **headers})
@@ -57,7 +58,8 @@ def start() -> Iterator[Start]:
     with contextlib.ExitStack() as stack:
 
         def begin(runs: dict[str, Path], **settings: Any) -> Client:
-            config = ServingConfig.model_validate(settings)
+            limits = {"request_timeout_seconds": PATIENCE, **settings.pop("limits", {})}
+            config = ServingConfig.model_validate({"limits": limits, **settings})
             host = Host(offline=True)
             for name, folder in runs.items():
                 host.add(name, folder)
@@ -82,13 +84,13 @@ def start() -> Iterator[Start]:
             servers: list[uvicorn.Server] = []
             thread = threading.Thread(target=run, daemon=True)
             thread.start()
-            assert ready.wait(60)
-            deadline = time.monotonic() + 60
+            assert ready.wait(PATIENCE)
+            deadline = time.monotonic() + PATIENCE
             while not servers[0].started:
                 assert time.monotonic() < deadline, "the service did not start"
                 time.sleep(0.01)
             stack.callback(bound.close)
-            stack.callback(thread.join, 60)
+            stack.callback(thread.join, PATIENCE)
             stack.callback(lambda: setattr(servers[0], "should_exit", True))
             return Client(bound.getsockname()[1], made[0], log, servers[0])
 

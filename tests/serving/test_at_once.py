@@ -14,6 +14,8 @@ from test_service import TEXTS, same, told_by_predict
 from torch import nn
 from transformers import AutoTokenizer, LlamaConfig, LlamaModel
 
+from tests.patience import PATIENCE
+
 pytestmark = pytest.mark.slow
 
 Run = Callable[..., Path]
@@ -50,7 +52,7 @@ def test_two_batches_at_once_get_their_own_answers(base: str, method: str, start
     both_here = threading.Barrier(2)
 
     def meet(*_: object) -> None:
-        both_here.wait(60)
+        both_here.wait(PATIENCE)
 
     client.service.host.models["only"].tuned.model.register_forward_hook(meet)
     with ThreadPoolExecutor(2) as pool:

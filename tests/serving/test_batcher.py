@@ -16,6 +16,7 @@ from peftlab.serving.host import TextRequest, WorkItem
 from peftlab.serving.service import Service
 from peftlab.serving.serving_config import Batching, ServingConfig
 from peftlab.serving.telemetry import Telemetry
+from tests.patience import PATIENCE
 
 TASK = SimpleNamespace(length=lambda _example: 1)
 HOSTED: Any = SimpleNamespace(name="a", tuned=SimpleNamespace(task=TASK), group=object())
@@ -41,7 +42,7 @@ def test_a_text_that_is_given_back_after_its_client_has_gone_ends_nothing() -> N
     def write(newcomers: Sequence[WorkItem]) -> list[tuple[WorkItem, Any]]:
         left.extend(newcomers)
         loop.call_soon_threadsafe(begun.set)
-        asyncio.run_coroutine_threadsafe(turn.wait(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(turn.wait(), loop).result(PATIENCE)
         return [(left.pop(0), "text")]
 
     async def ask() -> list[Any]:
@@ -49,14 +50,14 @@ def test_a_text_that_is_given_back_after_its_client_has_gone_ends_nothing() -> N
         loop = asyncio.get_running_loop()
         queue = batcher(write=write)
         first, second, third = queue.submit([prompt(), prompt(), prompt()])
-        await asyncio.wait_for(begun.wait(), 10)
+        await asyncio.wait_for(begun.wait(), PATIENCE)
         third.cancel()
         turn.set()
-        texts = [await asyncio.wait_for(each, 10) for each in (first, second)]
+        texts = [await asyncio.wait_for(each, PATIENCE) for each in (first, second)]
         (again,) = queue.submit([prompt()])  # the third one's text comes back now
         (last,) = queue.submit([prompt()])
-        found = [*texts, await asyncio.wait_for(again, 10), await asyncio.wait_for(last, 10)]
-        await asyncio.wait_for(queue.close(), 10)
+        found = [*texts, await asyncio.wait_for(again, PATIENCE), await asyncio.wait_for(last, PATIENCE)]
+        await asyncio.wait_for(queue.close(), PATIENCE)
         return found
 
     assert asyncio.run(ask()) == ["text"] * 4
@@ -77,8 +78,8 @@ def test_who_has_gone_is_taken_out_at_the_very_next_step() -> None:
         while not seen:
             await asyncio.sleep(0)
         gone.cancel()
-        assert await asyncio.wait_for(kept, 10) == "text"
-        await asyncio.wait_for(queue.close(), 10)
+        assert await asyncio.wait_for(kept, PATIENCE) == "text"
+        await asyncio.wait_for(queue.close(), PATIENCE)
 
     asyncio.run(ask())
     assert seen[1]
@@ -97,11 +98,11 @@ def test_a_step_that_fails_is_told_to_those_who_wait_and_the_next_one_goes_on() 
         queue = batcher(write=write)
         (first,) = queue.submit([prompt()])
         with pytest.raises(RuntimeError, match="no memory"):
-            await asyncio.wait_for(first, 10)
+            await asyncio.wait_for(first, PATIENCE)
         fails = False
         (second,) = queue.submit([prompt()])
-        found: str = await asyncio.wait_for(second, 10)
-        await asyncio.wait_for(queue.close(), 10)
+        found: str = await asyncio.wait_for(second, PATIENCE)
+        await asyncio.wait_for(queue.close(), PATIENCE)
         return found
 
     assert asyncio.run(ask()) == "text"
@@ -112,8 +113,8 @@ def test_too_few_answers_are_told_to_those_who_wait() -> None:
         queue = batcher(compute=lambda items: items[1:])
         (answer,) = queue.submit([WorkItem(HOSTED, {})])
         with pytest.raises(ValueError, match="shorter"):
-            await asyncio.wait_for(answer, 10)
-        await asyncio.wait_for(queue.close(), 10)
+            await asyncio.wait_for(answer, PATIENCE)
+        await asyncio.wait_for(queue.close(), PATIENCE)
 
     asyncio.run(ask())
 
@@ -127,7 +128,7 @@ def test_what_was_made_for_an_adapter_that_has_gone_meanwhile_is_refused() -> No
 
     for models in ({}, {"a": SimpleNamespace(name="a")}):
         with pytest.raises(UserError, match=r"no adapter `a`|has been replaced"):
-            asyncio.run(asyncio.wait_for(ask(models), 10))
+            asyncio.run(asyncio.wait_for(ask(models), PATIENCE))
 
 
 def test_a_log_that_nobody_can_write_to_stops_no_request() -> None:

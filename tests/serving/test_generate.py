@@ -23,6 +23,7 @@ from peftlab.data.streaming import stream_rows
 from peftlab.inference.load_tuned import load_tuned
 from peftlab.inference.predict import answer_rows
 from tests.conftest import sentences
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -206,7 +207,7 @@ class Slowly:
 
     def has_stopped_after(self) -> int:
         """The number of its passes, once none has come for the time of several."""
-        deadline, before = time.monotonic() + 60, -1
+        deadline, before = time.monotonic() + PATIENCE, -1
         while before != self.passes:
             assert time.monotonic() < deadline, "it never stops"
             before = self.passes
@@ -272,7 +273,7 @@ def test_a_client_that_hangs_up_stops_the_model(start, runs: dict[str, Path], st
     client = start({name: runs[name]})
     slow = Slowly(client, 0.1)
     body = json.dumps({**LONG, "stream": stream}).encode()
-    with socket.create_connection(("127.0.0.1", client.port), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", client.port), timeout=PATIENCE) as connection:
         connection.sendall(b"POST /v1/generate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n")
         connection.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
         while slow.passes < 2:
@@ -299,7 +300,7 @@ def test_late_answers_and_full_queues(start, runs: dict[str, Path]) -> None:
 def test_a_stream_that_was_accepted_is_finished(start, runs: dict[str, Path]) -> None:
     client = start({"prompted": runs["prompted"]})
     slow = Slowly(client, 0.05)
-    connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=PATIENCE)
     connection.request("POST", "/v1/generate", json.dumps({"text": TEXTS[0], "stream": True}), JSON)
     answer = connection.getresponse()
     while not slow.passes:

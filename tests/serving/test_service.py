@@ -25,6 +25,7 @@ from peftlab.data.streaming import stream_rows
 from peftlab.inference.load_tuned import load_tuned
 from peftlab.inference.predict import predict_rows
 from tests.conftest import sentences
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -214,7 +215,7 @@ def test_bad_requests(start, runs: dict[str, Path]) -> None:
 def test_a_body_that_grows_or_never_ends(start, runs: dict[str, Path]) -> None:
     client = start({"first": runs["first"]}, limits={"max_body_bytes": 2000, "request_timeout_seconds": 1})
     for chunk, wanted in ((b"x" * 3000, b" 413 "), (b"{", b" 408 ")):
-        with socket.create_connection(("127.0.0.1", client.port), timeout=60) as connection:
+        with socket.create_connection(("127.0.0.1", client.port), timeout=PATIENCE) as connection:
             head = b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
             connection.sendall(head + b"%x\r\n%s\r\n" % (len(chunk), chunk))
             assert wanted in connection.recv(200)
@@ -261,7 +262,7 @@ def test_what_was_accepted_is_finished(start, runs: dict[str, Path]) -> None:
     began = threading.Barrier(9)
 
     def ask(number: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=PATIENCE)
         connection.request("POST", "/v1/predict", json.dumps({"texts": TEXTS[number : number + 20]}), JSON)
         began.wait()
         statuses.append(connection.getresponse().status)
@@ -275,7 +276,7 @@ def test_what_was_accepted_is_finished(start, runs: dict[str, Path]) -> None:
         time.sleep(0.01)
     client.server.should_exit = True
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     assert statuses == [200] * 8
 
 
@@ -285,11 +286,11 @@ def test_clients_that_hang_up_leave_room(start, runs: dict[str, Path]) -> None:
     )
     body = json.dumps({"texts": TEXTS[:60]}).encode()
     for _ in range(5):
-        with socket.create_connection(("127.0.0.1", client.port), timeout=60) as connection:
+        with socket.create_connection(("127.0.0.1", client.port), timeout=PATIENCE) as connection:
             connection.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n")
             connection.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
         time.sleep(0.02)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while client.service.batcher.waiting:
         assert time.monotonic() < deadline, "what nobody waits for still waits"
         time.sleep(0.02)

@@ -14,6 +14,7 @@ from test_service import TEXTS
 
 from peftlab.serving.host import Host
 from tests.changed_weights import change_weights, endless
+from tests.patience import PATIENCE
 
 
 def test_an_answer_that_does_not_come(start, tiny_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,14 +22,14 @@ def test_an_answer_that_does_not_come(start, tiny_run: Callable[..., Path], monk
 
     def slowly(self: Host, items: Any) -> Any:
         calls.append(len(items))
-        free.wait(60)
+        free.wait(PATIENCE)
         return predict(self, items)
 
     monkeypatch.setattr(Host, "predict", slowly)
     client = start({"first": tiny_run()}, limits={"request_timeout_seconds": 1}, batching={"max_batch": 4})
     status, body = client.predict(TEXTS[:40])
     assert (status, body["error"]) == (504, "the answer did not come in time")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while client.service.batcher.waiting:
         assert time.monotonic() < deadline, "what nobody waits for still waits"
         time.sleep(0.02)

@@ -81,7 +81,7 @@ def exchange(folder: Path, rank: int) -> dict[str, Any]:
     own = folder / str(rank)
     own.mkdir()
     try:
-        with joined_world("cpu", 60) as world:
+        with joined_world("cpu", 300) as world:
             found["map"] = raised(lambda: list(world.map(diverge, [0, 1, 2])))
             found["first"] = raised(lambda: world.first(fail))
             found["drawn"] = world.gather(drawn_after_a_roll_out(world))
@@ -111,7 +111,7 @@ def lack_a_card() -> str:
 
 def refused() -> str:
     try:
-        with joined_world("cpu", 60):
+        with joined_world("cpu", 300):
             return "joined"
     except PeftlabError as error:
         return error.message
@@ -140,7 +140,7 @@ def wait_for_a_card() -> None:
     joining.dist.get_backend_config = lambda: "cpu:gloo,cuda:nccl"
     joining._find_card = lambda *_: (f"card {rank}", None)
     watch.PATIENCE = 1.0
-    with joined_world("cpu", 60) as world:
+    with joined_world("cpu", 300) as world:
         world.leave_record = lambda error: (folder / f"{rank}.record").write_text(str(error))
         world.sum(1.0)
         if rank == 1:

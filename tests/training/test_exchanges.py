@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from tests.forks import Fork
+from tests.patience import PATIENCE
 from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 
 
-def run_together(folder: Path, main: str, seconds: float) -> list[tuple[int, str]]:
+def run_together(folder: Path, main: str) -> list[tuple[int, str]]:
     """How each of two processes has ended, and what it has said."""
     ports = {"MASTER_PORT": str(free_port()), "OTHER_PORT": str(free_port()), "THIRD_PORT": str(free_port())}
     started = []
@@ -26,7 +27,7 @@ def run_together(folder: Path, main: str, seconds: float) -> list[tuple[int, str
             called = f"tests.training.exchange_worker:{main}"
             started.append(Fork([folder], folder=folder, stdout=log, stderr=log, environment=variables, main=called))
     try:
-        return [(each.wait(seconds), (folder / f"{rank}.log").read_text()) for rank, each in enumerate(started)]
+        return [(each.wait(PATIENCE), (folder / f"{rank}.log").read_text()) for rank, each in enumerate(started)]
     finally:
         for process in started:
             process.kill()
@@ -36,7 +37,7 @@ def run_together(folder: Path, main: str, seconds: float) -> list[tuple[int, str
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two processes has found."""
     folder = tmp_path_factory.mktemp("exchanges")
-    for code, said in run_together(folder, "main", 400):
+    for code, said in run_together(folder, "main"):
         assert code == 0, said
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
@@ -67,7 +68,7 @@ def test_two_processes_that_see_the_same_card_only_are_told(found: list[dict[str
 
 
 def test_a_process_that_waits_for_its_card_ends_when_another_has_failed(tmp_path: Path) -> None:
-    (code, said), (_, other) = run_together(tmp_path, "wait_for_a_card", 60)
+    (code, said), (_, other) = run_together(tmp_path, "wait_for_a_card")
     assert code == 1, said
     assert "RunFailedError: planned" in other, "this one has gone to its own end"
     assert "Error: process 1: planned" in said

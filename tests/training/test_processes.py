@@ -28,6 +28,7 @@ from peftlab.recipe.values import document_of
 from peftlab.testing.tiny_bases import NEUTRAL
 from tests.conftest import Command
 from tests.forks import Fork
+from tests.patience import PATIENCE
 from tests.ports import free_port
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -142,7 +143,7 @@ def run_together(count: int, runs: list[dict[str, Any]], folder: Path) -> list[t
         with (folder / f"{rank}.log").open("wb") as log:
             words, main = [folder / "runs.json"], "tests.training.world_worker:main"
             started.append(Fork(words, folder=folder, stdout=log, stderr=log, environment=variables, main=main))
-    return [(process.wait(400), (folder / f"{rank}.log").read_text()) for rank, process in enumerate(started)]
+    return [(process.wait(PATIENCE), (folder / f"{rank}.log").read_text()) for rank, process in enumerate(started)]
 
 
 def losses(folder: Path) -> list[float]:
@@ -250,7 +251,7 @@ def test_a_lost_process_ends_the_run_and_another_number_goes_on(
     assert "process 1 is gone" in str(record.error)
     assert "--resume" in str(record.error)
     path.write_text(json.dumps(often_kept(recipes)))
-    options = ("--output-dir", killed, "--resume", "--device", "cpu", "--process-timeout", 60)
+    options = ("--output-dir", killed, "--resume", "--device", "cpu", "--process-timeout", PATIENCE)
     done = command("run", path, *options, "--processes", 3, "--threads", 1)
     assert done.returncode == 0, done.stderr
     assert "the run began in 2 processes and goes on in 3" in done.stderr

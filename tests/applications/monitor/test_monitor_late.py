@@ -31,6 +31,7 @@ from peftlab.applications.monitor.watcher import LATE_EVERY, Watcher, seed_histo
 from peftlab.core.application import Hosting, Workplace
 from tests.applications.monitor.at_once import judge_late_at_once
 from tests.applications.monitor.word_reader import WordReader
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.slow
 START = 12_500 * 24  # hours since 1970, a midnight in 2004
@@ -216,13 +217,13 @@ def test_lines_of_a_slow_stream_are_stored_as_they_come(tmp_path: Path, monkeypa
     with ThreadPoolExecutor(1) as pool, os.fdopen(pipe, "wb", buffering=0) as source:
         told = pool.submit(monitor.feed, place, hosting, ["-"])
         source.write(b'{"text": "bad bag", "time": 1080000000}\n' * 2 + b"no JSON\n")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while (store.counts()["texts"], store.counts()["refused"]) != (2, 1) and time.monotonic() < deadline:
             time.sleep(0.02)
         assert (store.counts()["texts"], store.counts()["refused"]) == (2, 1)  # though more may come
         source.write(b"".join(b'{"text": "bad %d", "time": 1080000000}\n' % at for at in range(70)))
         source.close()
-        assert told.result(60) == {"read": 72, "new": 72, "known": 0, "refused": 1}
+        assert told.result(PATIENCE) == {"read": 72, "new": 72, "known": 0, "refused": 1}
 
 
 def test_a_table_is_fed_in_the_order_of_time_while_a_server_judges(

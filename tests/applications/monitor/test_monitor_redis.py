@@ -18,6 +18,7 @@ from peftlab.applications.monitor.store import Store
 from peftlab.core.errors import UserError
 from peftlab.core.reporter import Silent
 from tests.applications.monitor.word_reader import WordReader
+from tests.patience import PATIENCE
 from tests.ports import free_port
 
 redis: Any = pytest.importorskip("redis", reason="the package redis is not installed")
@@ -39,7 +40,7 @@ class Server:
         self.process = subprocess.Popen(
             ["redis-server", *options.split(), "--save", ""], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             try:
                 self.client.ping()

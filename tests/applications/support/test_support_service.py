@@ -34,6 +34,7 @@ from peftlab.assembly.evaluate import evaluate_application
 from peftlab.core.application import Hosting, Workplace
 from peftlab.inference.generate import GeneratedText
 from peftlab.inference.joint_writing import JointWriting, WantedText
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.slow
 TOPICS = {
@@ -377,7 +378,7 @@ def test_the_desk_answers_while_many_customers_wait(site: TestClient, monkeypatc
     accepted: list[Any] = []
 
     def wait(*given: Any, **keys: Any) -> Any:
-        go_on.wait(60)
+        go_on.wait(PATIENCE)
         return real(*given, **keys)
 
     def count(*given: Any) -> Any:
@@ -391,12 +392,12 @@ def test_the_desk_answers_while_many_customers_wait(site: TestClient, monkeypatc
             # More than the forty threads that a server has for all of its routes; each customer has no cookie yet.
             text, new = "hello number 7 of the parcel", {"Cookie": "none=1"}
             asked = [customers.submit(say, site, text, f"key-many-{at}", **new) for at in range(50)]
-            deadline = time.monotonic() + 40
+            deadline = time.monotonic() + PATIENCE / 2
             while len(accepted) < 50 and time.monotonic() < deadline:
                 time.sleep(0.1)
             assert len(accepted) == 50
-            assert customers.submit(site.get, "/api/desk").result(20).json()["latest"]
-            assert customers.submit(site.get, "/healthz").result(20).json() == {"status": "ok"}
+            assert customers.submit(site.get, "/api/desk").result(PATIENCE / 4).json()["latest"]
+            assert customers.submit(site.get, "/healthz").result(PATIENCE / 4).json() == {"status": "ok"}
             assert {each.done() for each in asked} == {False}
         finally:
             go_on.set()

@@ -23,6 +23,7 @@ from peftlab.core.reporter import Silent
 from peftlab.inference.export.export import export_run
 from peftlab.inference.export.gguf import check_gguf, write_gguf
 from peftlab.inference.export.gguf_tokenizer import WORD_RULES, check_tokenizer
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.slow
 END = "<|end|>"
@@ -115,7 +116,7 @@ def decoder(model_type: str, rows: int, **settings: Any) -> Any:
 def ask_llama_cpp(file: Path, texts: list[str], prompt: list[int]) -> dict[str, Any]:
     """The tokens that it makes of texts, the likeliest that follow a prompt, and what ends an answer of one token."""
     words = [sys.executable, "-c", LLAMA_CPP, str(file), json.dumps(texts), json.dumps(prompt)]
-    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, timeout=300)
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, timeout=PATIENCE)
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return told
 
