@@ -72,12 +72,15 @@ class Policy:
         reference: The untouched base, where the task ``needs_reference``.
         inference: How both are asked.
         pad_token_id: For padding.
+        others: Draws at most so many training examples that this roll-out has not had yet, with the row of each; none
+            are left at some time.
     """
 
     model: nn.Module
     reference: nn.Module | None
     inference: Inference
     pad_token_id: int
+    others: Callable[[int], tuple[Sequence[Example], Sequence[str]]] = lambda _: ((), ())
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,8 @@ class RollOut:
     """What ``roll_out`` made.
 
     Args:
-        examples: One for each that was given: what ``collate`` takes from now on, as plain values. A checkpoint holds
-            those of steps that are still to come.
+        examples: One for each that was given, or for another one in its place: what ``collate`` takes from now on, as
+            plain values. A checkpoint holds those of steps that are still to come.
         figures: What the metrics log shows beside the loss, such as the mean reward.
     """
 

@@ -6,15 +6,19 @@ come; all that is drawn comes from torch's generators. So a resumed run goes on 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from peftlab.core.splits import EncodedSplit, Example
 from peftlab.core.task import Inference, Policy, Task
 from peftlab.training.steps import Step
+
+ROW = "row"
+"""What an example holds that was drawn beside those of the step: its row in the source."""
 
 
 def rolls_out(task: Task) -> bool:
@@ -67,21 +71,41 @@ class RollOuts:
         examples = self._made.pop(step.number)
         places = iter(range(len(examples)))
         batches = [[next(places) for _ in batch] for batch in step.batches]
-        index = [self._split.index[position] for batch in step.batches for position in batch]
+        rows = [self._split.index[position] for batch in step.batches for position in batch]
+        index = [example.get(ROW, row) for example, row in zip(examples, rows, strict=True)]
         return replace(step, batches=batches), EncodedSplit(self._split.name, index, examples)
 
     def _roll_out(self, model: nn.Module) -> None:
         positions = [position for step in self._window for batch in step.batches for position in batch]
         examples = [self._split.examples[position] for position in positions]
-        where = [f"the {self._split.name} split, row {self._split.index[position] + 1}" for position in positions]
+        where = [self._where(position) for position in positions]
+        policy = Policy(model, self.reference, self._inference, self._pad, self._drawing(positions))
         model.eval()
         try:
-            done = self._task.roll_out(Policy(model, self.reference, self._inference, self._pad), examples, where)
+            done = self._task.roll_out(policy, examples, where)
         finally:
             model.train()
         self.figures, made = done.figures, iter(done.examples)
         for step in self._window:
             self._made[step.number] = [next(made) for batch in step.batches for _ in batch]
+
+    def _where(self, position: int) -> str:
+        return f"the {self._split.name} split, row {self._split.index[position] + 1}"
+
+    def _drawing(self, given: Sequence[int]) -> Callable[[int], tuple[list[Example], list[str]]]:
+        """Draws examples that are not given, by torch's generator; each once."""
+        left: list[int] | None = None
+
+        def draw(count: int) -> tuple[list[Example], list[str]]:
+            nonlocal left
+            if left is None:
+                known = set(given)
+                left = [at for at in torch.randperm(len(self._split.examples)).tolist() if at not in known]
+            drawn, left = left[:count], left[count:]
+            examples = [{**self._split.examples[at], ROW: self._split.index[at]} for at in drawn]
+            return examples, [self._where(at) for at in drawn]
+
+        return draw
 
     def state_dict(self) -> dict[str, Any]:
         """What was made for steps that are still to come, and the figures, as plain values."""

@@ -23,6 +23,7 @@ from peftlab.core.config import Document, replace_config
 from peftlab.core.errors import ConfigError, RunFailedError, UnsupportedError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.reward import REWARDS, Answer, Reward, ask_rewards, reward_function
+from peftlab.core.splits import Split
 from peftlab.core.task import Policy
 from peftlab.preparation.check import check_model
 from peftlab.tasks.language.vocabulary_head import labelled_logits
@@ -30,11 +31,13 @@ from peftlab.tasks.reinforcement.estimators import ESTIMATORS
 from peftlab.tasks.reinforcement.judged_responses import Group
 from peftlab.tasks.reinforcement.losses import advantages, are_equal, policy_losses
 from peftlab.tasks.reinforcement.prompts import Reinforcement
-from peftlab.tasks.reinforcement.rolled_out import prompt_of
+from peftlab.tasks.reinforcement.rolled_out import prompt_of, teaches
 from peftlab.tasks.turing_machine.judge import share_of_right_steps
 from peftlab.tasks.turing_machine.machine import Machine
 from peftlab.tasks.turing_machine.notation import read_machine, write_configuration, write_machine
 from peftlab.training.evaluation import TorchInference
+from peftlab.training.roll_outs import RollOuts
+from peftlab.training.steps import Step
 from tests.conftest import Command, sentences
 
 pytestmark = pytest.mark.slow
@@ -155,7 +158,7 @@ def test_policy_gradients_are_those_of_a_plain_implementation(
     )
     texts = [text for text, _ in sentences(4)]
     rows = {"prompt": texts, "response": ["good", "bad", "good", "bad"]}
-    split = task.arrange(peftlab.core.splits.Split("train", range(4), rows, "rows"))
+    split = task.arrange(Split("train", range(4), rows, "rows"))
     examples = task.encode(split, tokenizer, ()).examples
     with torch.no_grad():
         for parameter in reference.parameters():
@@ -290,7 +293,7 @@ def test_a_response_is_computed_once_and_a_group_that_teaches_nothing_not_at_all
             rewards=rewards, group_size=6, temperature=0.2, max_response_tokens=2, max_length=32, **keys
         )
         rows = {"prompt": texts, "response": ["good"] * 8}
-        split = task.arrange(peftlab.core.splits.Split("train", range(8), rows, "rows"))
+        split = task.arrange(Split("train", range(8), rows, "rows"))
         inference = TorchInference(tokenizer, (), torch.device("cpu"))
         torch.manual_seed(0)
         policy = Policy(model, reference if keys else None, inference, tokenizer.pad_token_id)
@@ -332,13 +335,57 @@ def test_equal_rewards_teach_nothing_whatever_the_number(estimator: Any) -> None
     assert advantages(rewards, ESTIMATORS[estimator]).any(dim=1).tolist() == [False, True, False]
 
 
+def test_groups_that_teach_nothing_are_replaced_by_those_of_other_prompts(
+    tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log tells of the step's own prompts: what was chosen because it differs would flatter."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_gpt2)
+    tokenizer.pad_token = tokenizer.eos_token
+    model = transformers.AutoModelForCausalLM.from_pretrained(tiny_gpt2).eval()
+    task = Reinforcement(rewards=[{"type": "exact_match"}], group_size=4, max_response_tokens=2, max_length=32)
+    texts = [text for text, _ in sentences(12)]
+    split = task.arrange(Split("train", range(100, 112), {"prompt": texts, "response": ["good"] * 12}, "rows"))
+    encoded = task.encode(split, tokenizer, ())
+    drawn: list[str] = []
+
+    def judge(answers: Any, *_: Any) -> Any:
+        """Of every third row in the order of being written to, one response is better than the others."""
+        rewards = []
+        for at, each in enumerate(answers):
+            if at % 4 == 0:
+                drawn.append(each.where)
+            rewards.append(float(at % 4 == 0 and len(drawn) % 3 == 0))
+        return {"exact_match": rewards}, rewards
+
+    monkeypatch.setattr(Reinforcement, "judge", lambda self, *given: judge(*given))
+    inference = TorchInference(tokenizer, (), torch.device("cpu"))
+    step = Step(1, 0, [[0, 1], [2, 3]], ends_epoch=False)
+    found = []
+    for tries in (0, 1, 2, 9):
+        drawn.clear()
+        torch.manual_seed(0)
+        own = replace_config(task, replace_groups=tries)
+        roll_outs = RollOuts(own, encoded, inference, tokenizer.pad_token_id, None)
+        ((_, made),) = [roll_outs.of_step(each, model) for each in roll_outs.steps([step])]
+        figures = roll_outs.figures
+        assert figures["groups_of_equal_rewards"] == 3 / 4
+        assert figures.get("groups_replaced") == (None if not tries else (sum(row > 103 for row in made.index)) / 4)
+        assert len(set(drawn)) == len(drawn) <= 12  # each prompt once
+        rows = dict(zip(made.index, made.examples, strict=True))
+        teaching = {f"the train split, row {row + 1}" for row, each in rows.items() if teaches(each)}
+        assert teaching == set(drawn[2::3][:4])
+        assert all(tokenizer.decode(prompt_of(each)).strip() == texts[row - 100] for row, each in rows.items())
+        found.append(len(teaching))
+    assert found == [1, 2, 3, 4]
+
+
 def test_prompts_leave_room_for_a_response_in_training_as_in_evaluation(tiny_gpt2: Path) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_gpt2)
     task = Reinforcement(rewards=[{"type": "exact_match"}], max_response_tokens=10, max_length=32)
     found = []
     for name in ("train", "test"):
         rows = {"prompt": ["good film " * 20, "film"], "response": ["good", "bad"]}
-        split = peftlab.core.splits.Split(name, range(2), rows, "rows")
+        split = Split(name, range(2), rows, "rows")
         found.append([prompt_of(example) for example in task.encode(task.arrange(split), tokenizer, ()).examples])
     assert found[0] == found[1] == [example["input_ids"] for example in task.prompts(split, tokenizer)]
     assert len(found[0][0]) == 22
@@ -390,13 +437,14 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_rewards_rise_and_a_resumed_run_is_the_same_bit_for_bit(tiny_gpt2: Path, rows: Path, tmp_path: Path) -> None:
     """The run is broken off within a window of steps whose responses were written at once."""
-    recipe = recipe_of(tiny_gpt2, rows, kl=0.01, steps_per_roll_out=3)
+    recipe = recipe_of(tiny_gpt2, rows, kl=0.01, steps_per_roll_out=3, replace_groups=2, temperature=0.5)
     whole = peftlab.run_recipe(recipe, output_dir=tmp_path / "whole")
     assert whole.record.status == "success", whole.record.error
     lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     rewards = [line["reward"] for line in lines if "reward" in line]
     assert sum(rewards[-3:]) > 1.3 * sum(rewards[:3])
-    assert {"kl", "response_tokens", "groups_of_equal_rewards"} <= lines[0].keys()
+    assert {"kl", "response_tokens", "groups_of_equal_rewards", "cut_responses", "entropy"} <= lines[0].keys()
+    assert any(line.get("groups_replaced", 0) for line in lines)
     scores = whole.record.scores["test"]
     assert scores["mean_reward"] > 0
     assert 1 <= scores["response_tokens"] <= 4
