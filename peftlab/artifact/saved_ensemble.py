@@ -19,7 +19,7 @@ from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.config import Config
 from peftlab.core.errors import UserError, first_line
 from peftlab.core.files import write_json
-from peftlab.core.record import ENSEMBLE_NAME, RECIPE_NAME, RECORD_NAME
+from peftlab.core.record import ENSEMBLE_NAME, RECIPE_NAME, RECORD_NAME, PairedTest
 from peftlab.recipe.schema import Recipe, with_learned
 
 MEMBERS = "members"
@@ -35,19 +35,6 @@ class Member(Config):
     folder: Annotated[str, StringConstraints(pattern=r"^[0-9]+$")] = Field(description="Its folder in members/.")
     origin: str = Field(description="The folder that it was copied from.")
     scores: Scores = Field(description="Of this run alone on the ensemble's rows; split, then metric.")
-
-
-class PairedTest(Config):
-    """A comparison with the best run on the same examples, by one metric."""
-
-    best: str = Field(description="The run's folder in members/, or the folder that it was taken from.")
-    chosen_on: str = Field(description="The split on which this run is the best.")
-    split: str
-    metric: str
-    difference: float = Field(description="How much better the combination is than the run.")
-    low: float = Field(description="Lower end of its 95 % interval, over the examples.")
-    high: float
-    p_value: float
 
 
 class EnsembleDescription(Config):

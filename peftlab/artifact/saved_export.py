@@ -67,6 +67,16 @@ class ComposedPart(Config):
     scores: dict[str, float] = Field(description="Of the merge.")
 
 
+class MadeOf(Config):
+    """The weights and settings that an export was made of: another one of the same would say the same."""
+
+    weights_fingerprints: list[str] = Field(description="Of each run.")
+    combination: str | None = None
+    weights: list[float] = Field(default_factory=list, description="Of each run; empty for one run.")
+    density: float | None = None
+    max_score_loss: float | None = None
+
+
 class ExportDescription(Config):
     """What an export is and where it comes from."""
 
@@ -85,6 +95,9 @@ class ExportDescription(Config):
         default_factory=dict, description="The versions of the plugins that were installed where it was made."
     )
     composed_of: list[ComposedPart] = Field(default_factory=list, description="Empty for an export of one run.")
+    made_of: MadeOf | None = Field(
+        None, description="Null where the record of a run has no fingerprint of its weights."
+    )
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def explain(
         from peftlab.artifact.saved_export import inputs_of_saved
         from peftlab.core.destination import check_file, check_page
         from peftlab.inference.explanation.attributions import explain as explain_text
-        from peftlab.inference.explanation.page import coloured_text, completeness, write_page
+        from peftlab.inference.explanation.page import coloured_text, completeness, decision, write_page
         from peftlab.inference.files import options_in_hints
         from peftlab.inference.load_tuned import load_tuned
 
@@ -65,7 +65,7 @@ def explain(
 
     console = Console()
     console.print(
-        f"{found.run}: {found.prediction}; tokens for (blue) and against (orange) {found.target}", markup=False
+        f"{found.run}: {decision(found)}; tokens for (blue) and against (orange) {found.target}", markup=False
     )
     console.print(coloured_text(found))
     for token, value in sorted(zip(found.tokens, found.attributions, strict=True), key=lambda pair: -abs(pair[1])):

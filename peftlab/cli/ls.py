@@ -67,7 +67,7 @@ def _registered(kind: Kind) -> Listed:
 
 
 def _regularizers() -> Listed:
-    from pydantic import ValidationError
+    from peftlab.core.config import WrongSettingsError
 
     registry = _registry("regularizers")
     entries, broken = _registered("regularizers")
@@ -75,7 +75,7 @@ def _regularizers() -> Listed:
     for name, cls in registry.items():
         try:
             whole = cls().passes_of(trains_base=True)
-        except ValidationError:  # it has no default settings
+        except WrongSettingsError:  # it has no default settings
             whole = cls.passes
         costs[name] = {"passes": cls.passes, "passes_in_full_tuning": round(whole, 2), "memory": cls.memory}
     for entry in entries:

@@ -119,6 +119,19 @@ class Calibration(Config):
     )
 
 
+class PairedTest(Config):
+    """A comparison with the best run on the same examples, by one metric."""
+
+    best: str = Field(description="The run's folder in members/, or the folder that it was taken from.")
+    chosen_on: str = Field(description="The split on which this run is the best.")
+    split: str
+    metric: str
+    difference: float = Field(description="How much better the combination is than the run.")
+    low: float = Field(description="Lower end of its 95 % interval, over the examples.")
+    high: float
+    p_value: float
+
+
 class SoupPart(Config):
     """One of the runs whose weights were looked at for a soup."""
 
@@ -129,6 +142,7 @@ class SoupPart(Config):
     scores: dict[str, dict[str, float]] = Field(
         description="Of the run itself, on the soup's rows; split, then metric."
     )
+    weights_fingerprint: str | None = Field(None, description="Of the run's weights, where its record has it.")
 
 
 class Soup(Config):
@@ -136,6 +150,9 @@ class Soup(Config):
 
     kind: Literal["uniform", "greedy"]
     parts: list[SoupPart]
+    comparison: PairedTest | None = Field(
+        None, description="With the best of the runs; null where the metric has no contribution per example."
+    )
 
 
 class Earlier(Config):

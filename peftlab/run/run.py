@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import reprlib
@@ -18,7 +19,7 @@ from peftlab.core.devices import AUTO, check_device_name, choose_device
 from peftlab.core.errors import ConfigError, UserError
 from peftlab.core.generators import kept_generators
 from peftlab.core.quiet import quiet_transformers
-from peftlab.core.record import ADAPTER, MODEL, RunRecord, write_record
+from peftlab.core.record import ADAPTER, MODEL, RECIPE_NAME, RunRecord, write_record
 from peftlab.core.reporter import Reporter, Silent
 from peftlab.preparation.check import CheckedRecipe, check_recipe
 from peftlab.preparation.places import at_place
@@ -144,14 +145,19 @@ def _run_in_world(
 ) -> RunResult:
     """One process's part of a run; arguments as for :func:`run_recipe`."""
     check_output_dir(output_dir, resume=resume, inputs=inputs_of_recipe(recipe.model_dump(mode="json")))
-    if model is not None and output_dir is None:
+    if output_dir is None and (resume or model is not None):
         output_dir = choose_folder(recipe.name, resume=resume)
-    with given_base(recipe, model, tokenizer, document=document, output_dir=output_dir, say=reporter.say) as base:
-        checked = check_recipe(base.recipe, document, offline=offline, reporter=reporter)
-        check_same_work(world, checked if base.copied is None else replace(checked, recipe=recipe))
-        folder = open_run_folder(recipe.name, output_dir, resume=resume)
-        checked = base.moved_into(folder, checked)
-    with folder.locked():
+    with contextlib.ExitStack() as stack:
+        goes_on = resume and output_dir is not None and (output_dir / RECIPE_NAME).exists()
+        if goes_on and output_dir is not None:  # others see from the first that the run goes on
+            stack.enter_context(RunFolder(output_dir).locked())
+        with given_base(recipe, model, tokenizer, document=document, output_dir=output_dir, say=reporter.say) as base:
+            checked = check_recipe(base.recipe, document, offline=offline, reporter=reporter)
+            check_same_work(world, checked if base.copied is None else replace(checked, recipe=recipe))
+            folder = open_run_folder(recipe.name, output_dir, resume=resume)
+            checked = base.moved_into(folder, checked)
+        if not goes_on:
+            stack.enter_context(folder.locked())
         finished = world.first(folder.finished_record)
         if resume and not folder.has_begun:
             reporter.say(f"there is no checkpoint in {folder.path}: the run starts from the beginning")

@@ -93,7 +93,7 @@ def test_exports_that_make_no_sense(command, tiny_run: Callable[..., Path], tmp_
         ("export", run, other, "--format", "merged", "--output", "two", "--weights", "a,b"): "no list of numbers",
         ("export", run, other, "--format", "merged", "--output", "two", "--weights", "1,1,1"): "3 weights for 2 runs",
         ("export", run, "out", "--format", "merged", "--output", "two"): "this is an export",
-        ("export", run, "--format", "merged", "--output", "out"): "not empty",
+        ("export", other, "--format", "merged", "--output", "out"): "not empty",
     }.items():
         done = command(*words)
         assert done.returncode == 2, (words, done.stdout, done.stderr)

@@ -61,7 +61,7 @@ def test_what_is_not_plain_yaml_is_refused_with_its_line(text: str, line: int) -
 
 
 def test_aliases_of_aliases_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("peftlab.core.config.MOST_VALUES", 1000)
+    monkeypatch.setattr("peftlab.core.document.MOST_VALUES", 1000)
     bomb = "".join(f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n" for before, name in pairwise("abcdefghi"))
     with pytest.raises(ConfigError, match="more than 1,000 values"):
         parse_yaml(f"a: &a [x]\n{bomb}", source="x.yaml")

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from peftlab import METHODS, TASKS, PeftlabError
+from peftlab.core.application import APPLICATIONS
+from peftlab.core.augmentation import AUGMENTATIONS
+from peftlab.core.errors import ConfigError
+from peftlab.core.optimizer import OPTIMIZERS
+from peftlab.core.registry import Registry
+from peftlab.core.regularizer import REGULARIZERS
+from peftlab.core.schedule import SCHEDULES
+from peftlab.core.selection import STRATEGIES
 from peftlab.methods.lora import Lora
 
 
@@ -24,3 +34,28 @@ def test_a_name_that_is_not_there_is_a_key_error_that_helps() -> None:
         METHODS["lroa"]
     assert isinstance(caught.value, PeftlabError)
     assert "lora" in f"{caught.value}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"rnk": 3}, "lora: rnk: unknown key\n  Did you mean `rank`?"),
+        ({"rank": "3", "rnk": 3}, "lora: rank: should be a valid integer, not '3'\n  lora: rnk: unknown key"),
+        ({"type": "full"}, "lora: type `full` is not `lora`"),
+    ],
+)
+def test_wrong_settings_in_python_are_told_as_in_a_recipe(keys: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        METHODS["lora"](**keys)
+    assert str(caught.value).startswith(told)
+    assert isinstance(caught.value, ValueError)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "registry", [METHODS, TASKS, APPLICATIONS, AUGMENTATIONS, OPTIMIZERS, REGULARIZERS, SCHEDULES, STRATEGIES]
+)
+def test_all_registries_tell_a_key_that_is_none(registry: Registry[Any]) -> None:
+    for name, cls in registry.items():
+        with pytest.raises(ConfigError, match=f"{name}: no_such_key: unknown key"):
+            cls(no_such_key=1)

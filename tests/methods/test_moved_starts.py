@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from training_rows import Rows, recipe
 
 import peftlab
-from peftlab.core.errors import DataError, UnsupportedError
+from peftlab.core.errors import ConfigError, DataError, UnsupportedError
 from peftlab.core.method import METHODS
 from peftlab.core.task import TASKS
 from peftlab.core.tensors import model_tensors
@@ -175,7 +175,7 @@ def test_what_a_matrix_cannot_give_is_refused() -> None:
         METHODS["corda"]().check_quantization("nf4")
     with pytest.raises(UnsupportedError, match="lora_ga changes the base's matrices when it begins"):
         METHODS["lora_ga"]().check_offload()
-    with pytest.raises(ValueError, match="Input should be False"):
+    with pytest.raises(ConfigError, match="corda: dora: should be False"):
         METHODS["corda"](dora=True)
 
 

@@ -88,7 +88,7 @@ def test_a_full_name_is_right_for_a_checkpoint_without_the_models_prefix() -> No
 @pytest.mark.parametrize("name", [name for name, cls in METHODS.items() if "target_modules" in cls.model_fields])
 def test_no_target_at_all_is_refused(name: str) -> None:
     others = {"feedforward_modules": []} if name == "ia3" else {}
-    with pytest.raises(ValueError, match="at least 1 item"):
+    with pytest.raises(ConfigError, match=r"target_modules: .*it is empty"):
         METHODS[name](target_modules=[], **others)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +13,12 @@ import pytest
 import torch
 
 from peftlab.core.errors import UserError
+from peftlab.core.record import read_record
+from peftlab.preparation.check import check_recipe
+from peftlab.recipe.schema import load_recipe
+from peftlab.run.at_work import at_work
 from peftlab.run.resuming import latest_checkpoint, state_of
+from peftlab.run.run import run_recipe
 
 
 def run_on(device: str, dtype: torch.dtype, *, data: str = "same", base: str = "one", state: Any = None) -> Any:
@@ -45,3 +53,22 @@ def test_what_has_changed_is_named(changed: dict[str, str], told: str) -> None:
     state = state_of(run_on("cpu", torch.float32))
     with pytest.raises(UserError, match=f"cannot be resumed here: `{told}"):
         latest_checkpoint(run_on("cpu", torch.float32, **changed, state=state))
+
+
+def test_others_see_that_a_run_goes_on_before_its_data_are_read(
+    tiny_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The board said for all that time that the run was cancelled."""
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_run(), folder)
+    seen: list[int | None] = []
+
+    def check(*arguments: Any, **options: Any) -> Any:
+        seen.append(at_work(folder).process)
+        return check_recipe(*arguments, **options)
+
+    monkeypatch.setattr("peftlab.run.run.check_recipe", check)
+    done = run_recipe(*load_recipe(folder / "recipe.yaml"), output_dir=folder, resume=True)
+    assert done.record == read_record(folder)
+    assert seen == [os.getpid()]
+    assert at_work(folder).process is None

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from pydantic import ValidationError
 from sklearn.metrics import f1_score
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import peftlab
+from peftlab.core.errors import ConfigError
 from peftlab.core.reporter import PlainReporter
 from peftlab.inference.export.export import export_run
 from peftlab.tasks._class_losses import binary_focal_terms, focal_loss
@@ -113,5 +113,5 @@ def test_thresholds_go_with_the_run_and_its_exports(tiny_bert: Path, tmp_path: P
 
 
 def test_thresholds_are_for_several_labels() -> None:
-    with pytest.raises(ValidationError, match="several labels per text"):
+    with pytest.raises(ConfigError, match="several labels per text"):
         TextClassification(thresholds="validation")

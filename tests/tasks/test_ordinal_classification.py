@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from pydantic import ValidationError
 from sklearn.metrics import cohen_kappa_score
 
-from peftlab.core.errors import DataError
+from peftlab.core.errors import ConfigError, DataError
 from peftlab.core.splits import Split
 from peftlab.core.task import Prediction
 from peftlab.tasks._class_losses import corn_loss, corn_probabilities
@@ -66,5 +65,5 @@ def test_an_order_is_that_of_numbers_or_named() -> None:
         OrdinalClassification(order=["low", "high"]).learn_labels(rows("high", "low", "mid"))
     with pytest.raises(DataError, match=r"'mid' of task\.order is in no training row"):
         OrdinalClassification(order=["low", "mid", "high"]).learn_labels(rows("high", "low"))
-    with pytest.raises(ValidationError, match="one class here"):
+    with pytest.raises(ConfigError, match="one class here"):
         OrdinalClassification(multi_label=True)

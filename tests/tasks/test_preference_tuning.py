@@ -13,11 +13,10 @@ import peft
 import pytest
 import torch
 import transformers
-from pydantic import ValidationError
 from safetensors.torch import load_file
 
 import peftlab
-from peftlab.core.errors import DataError, UnsupportedError, UserError
+from peftlab.core.errors import ConfigError, DataError, UnsupportedError, UserError
 from peftlab.core.reporter import Silent
 from peftlab.core.splits import Split
 from peftlab.core.task import Policy
@@ -123,7 +122,7 @@ def test_the_loss_of_pairs_is_the_papers_formula(kind: Any, gpt2: tuple[Any, Any
     task = PreferenceTuning(beta=0.3, max_length=48, **own_keys)
     others = {"label_noise", "gamma", "undesirable_weight", *(["sft_weight"] if kind == "orpo" else [])}
     for key in others - set(own_keys):
-        with pytest.raises(ValidationError, match=f"`{key}` goes with `objective"):
+        with pytest.raises(ConfigError, match=f"`{key}` goes with `objective"):
             PreferenceTuning(objective=own_keys["objective"], **{key: 0.3})
     examples, batch = batch_of(task, pairs(), tokenizer)
     expected = 0.0

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 import tokenizers
 import torch
-from pydantic import ValidationError
 from transformers import AutoTokenizer
 
 import peftlab
-from peftlab.core.errors import UnsupportedError
+from peftlab.core.errors import ConfigError, UnsupportedError
 from peftlab.core.reporter import PlainReporter
 from peftlab.core.splits import Split
 from peftlab.inference.explanation.attributions import explain
@@ -115,9 +114,9 @@ def test_the_mean_of_the_windows_decides() -> None:
 
 
 def test_settings_that_cannot_be() -> None:
-    with pytest.raises(ValidationError, match="more than half of a window"):
+    with pytest.raises(ConfigError, match="more than half of a window"):
         TextClassification(max_length=8, windows=Windows(stride=5))
-    with pytest.raises(ValidationError, match="single texts"):
+    with pytest.raises(ConfigError, match="single texts"):
         TextPairClassification(windows=Windows())
 
 

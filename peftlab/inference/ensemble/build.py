@@ -12,6 +12,7 @@ from peftlab.artifact.saved_ensemble import MEMBERS, EnsembleDescription, Member
 from peftlab.core.files import atomic_folder
 from peftlab.core.reporter import Reporter
 from peftlab.core.task import Task
+from peftlab.inference.ensemble.earlier import ALREADY, earlier_ensemble
 from peftlab.inference.ensemble.members import held_out_rows, open_members
 from peftlab.inference.ensemble.scoring import (
     Said,
@@ -53,8 +54,11 @@ def build_ensemble(
     Raises:
         UserError: The runs do not go together, or the folder is in use.
     """
-    check_output(output, folders)
     runs = open_members(folders)
+    if (earlier := earlier_ensemble(runs, output)) is not None:
+        reporter.say(ALREADY.format(output))
+        return earlier.description
+    check_output(output, folders)
     held = held_out_rows(runs, offline=offline, report=reporter.say)
     models = load_members(runs, offline=offline, device=device, report=reporter.say)
     each = [ask(model, held.splits, reporter, str(run.folder)) for run, model in zip(runs, models, strict=True)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from peftlab.artifact.saved_ensemble import PairedTest
 from peftlab.core.errors import DataError
 from peftlab.core.metric import METRICS, signed
+from peftlab.core.record import PairedTest
 from peftlab.core.reporter import Reporter, progress_bar
 from peftlab.core.splits import Split
 from peftlab.core.task import Prediction, Task

@@ -16,7 +16,6 @@ from typing import Literal
 
 import torch
 
-from peftlab.artifact.saved_ensemble import PairedTest
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.artifact.soup import check_soup, write_soup
 from peftlab.artifact.weights import fingerprint_artifact
@@ -25,10 +24,11 @@ from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.core.files import atomic_folder, folder_bytes
 from peftlab.core.greedy_choice import choose_greedily
 from peftlab.core.metric import signed
-from peftlab.core.record import RunRecord, Soup, SoupPart, write_record
+from peftlab.core.record import PairedTest, RunRecord, Soup, SoupPart, write_record
 from peftlab.core.reporter import Reporter
 from peftlab.core.splits import EncodedSplit, Split
 from peftlab.inference.ensemble.build import PREDICTIONS
+from peftlab.inference.ensemble.earlier import ALREADY, earlier_soup
 from peftlab.inference.ensemble.members import HeldOut, held_out_rows, open_members
 from peftlab.inference.ensemble.scoring import (
     Said,
@@ -46,7 +46,7 @@ from peftlab.inference.load_tuned import load_run
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.measurement.calibration import LogitCollector, calibrate
 from peftlab.measurement.environment import describe_environment
-from peftlab.measurement.example_intervals import ExampleIntervals
+from peftlab.measurement.example_intervals import ExampleIntervals, intervals_of_file
 from peftlab.recipe.schema import write_recipe
 from peftlab.run.card import write_card
 from peftlab.training.evaluation import PredictionWriter
@@ -86,8 +86,11 @@ def build_soup(
         UserError: The runs do not go together, or the folder is in use.
     """
     started_at, started = datetime.datetime.now(datetime.UTC), time.monotonic()
-    check_output(output, folders)
     runs = open_members(folders)
+    if (earlier := earlier_soup(runs, kind, output)) is not None:
+        reporter.say(ALREADY.format(output))
+        return _result(earlier)
+    check_output(output, folders)
     check_soup(runs)
     _check_learned(runs)
     held = held_out_rows(runs, offline=offline, report=reporter.say)
@@ -115,14 +118,17 @@ def build_soup(
             origin=str(run.folder),
             kept=at in kept,
             scores=own[at],
+            weights_fingerprint=run.record.weights_fingerprint,
         )
         for at, run in enumerate(runs)
     ]
     with atomic_folder(output) as partial:
         record, said = cook.finish([runs[at] for at in kept], Soup(kind=kind, parts=parts), partial, output, held)
         artifact = partial / runs[0].artifact.name
+        comparison = paired_test(said, each[best], metric, best=runs[best].folder, chosen_on=chosen_on)
         record = record.model_copy(
             update={
+                "soup": Soup(kind=kind, parts=parts, comparison=comparison),
                 "started_at": started_at.isoformat(timespec="seconds"),
                 "seconds": time.monotonic() - started,
                 "artifact_bytes": folder_bytes(artifact),
@@ -132,7 +138,14 @@ def build_soup(
         write_record(record, partial)
         intervals = intervals_of(said, record.scores)
         _write_card(record, artifact, runs[0], intervals)
-    comparison = paired_test(said, each[best], metric, best=runs[best].folder, chosen_on=chosen_on)
+    return SoupResult(record=record, intervals=by_split(intervals), notes=notes_of(intervals), comparison=comparison)
+
+
+def _result(run: SavedRun) -> SoupResult:
+    """Of a soup that is there."""
+    record, file = run.record, run.folder / PREDICTIONS
+    intervals = {split: intervals_of_file(file, split, scores) for split, scores in record.scores.items()}
+    comparison = None if record.soup is None else record.soup.comparison
     return SoupResult(record=record, intervals=by_split(intervals), notes=notes_of(intervals), comparison=comparison)
 
 

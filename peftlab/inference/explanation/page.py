@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftlab.core.files import write_text
+from peftlab.inference.predict import rounded
 
 if TYPE_CHECKING:
     from peftlab.inference.explanation.attributions import Explanation
@@ -43,7 +44,7 @@ td:last-child, th:last-child { padding-left: 1.5rem; text-align: right; font-var
 </head>
 <body>
 <h1>{{ explanation.run }}</h1>
-<p class="key">Prediction: <strong>{{ explanation.prediction }}</strong>. What each token added to the logit of
+<p class="key">Prediction: <strong>{{ decision }}</strong>. What each token added to the logit of
 <strong>{{ explanation.target }}</strong>: <span class="for">for it</span>, <span class="against">against it</span>.</p>
 <p class="tokens">
 {%- for row in rows %}{{ " " if row.after_blank }}<span class="{{ row.kind }}" title="{{ row.value }}" style="--share:
@@ -72,6 +73,12 @@ class Row:
     share: str
 
 
+def decision(explanation: Explanation) -> str:
+    """What the model says, as people write it: a number with the digits that mean something, labels in a row."""
+    said = rounded(explanation.prediction)
+    return (", ".join(map(str, said)) or "no label") if isinstance(said, list) else str(said)
+
+
 def completeness(explanation: Explanation) -> str:
     """The check that the attributions make up the whole difference, in sentences."""
     difference, gap = explanation.logit - explanation.baseline_logit, explanation.completeness_gap
@@ -96,7 +103,12 @@ def write_page(explanation: Explanation, path: Path | str) -> None:
         for (token, value, share), after_blank in zip(_rows(explanation), explanation.after_blank, strict=True)
     ]
     page = jinja2.Environment(autoescape=True).from_string(PAGE)
-    write_text(path, page.render(explanation=explanation, rows=rows, completeness=completeness(explanation)))
+    write_text(
+        path,
+        page.render(
+            explanation=explanation, rows=rows, completeness=completeness(explanation), decision=decision(explanation)
+        ),
+    )
 
 
 def coloured_text(explanation: Explanation) -> Any:

@@ -16,6 +16,7 @@ from peftlab.artifact.saved_run import SavedRun, refuse_twice
 from peftlab.core.errors import UserError
 from peftlab.core.reporter import Reporter
 from peftlab.inference.export.check import collect_answers
+from peftlab.inference.export.earlier import ALREADY, earlier_export, made_of
 from peftlab.inference.export.export import check_output, check_path, export_tuned
 from peftlab.inference.load_tuned import load_run
 from peftlab.inference.reference import load_held_out
@@ -66,8 +67,18 @@ def export_composition(
         UserError: The runs do not go together.
     """
     output = Path(output)
-    check_output(output, runs)
     saved = [SavedRun.open(run) for run in runs]
+    source = made_of(
+        saved,
+        combination=composition.combination,
+        weights=list(composition.weights),
+        density=composition.density,
+        max_score_loss=max_score_loss,
+    )
+    if (earlier := earlier_export(output, kind, source)) is not None:
+        reporter.say(ALREADY.format(output))
+        return earlier
+    check_output(output, runs)
     refuse_twice(saved, hint="Name each run once; --weights says how much each counts.")
     for run in saved if kind != "merged" else ():  # which methods can be combined, compose says better
         check_path(run, kind)
@@ -107,6 +118,7 @@ def export_composition(
         reporter=reporter,
         max_score_loss=max_score_loss,
         composed_of=composed_of,
+        source=source,
     )
 
 

@@ -12,6 +12,7 @@ from peftlab.artifact.saved_export import (
     ExportCheck,
     ExportDescription,
     ExportFormat,
+    MadeOf,
     inputs_of_saved,
     write_export,
 )
@@ -34,6 +35,7 @@ from peftlab.inference.export.check import (
     largest_logit,
     limits_of,
 )
+from peftlab.inference.export.earlier import ALREADY, earlier_export, made_of
 from peftlab.inference.export.write_model import write_model
 from peftlab.inference.free_memory import let_go
 from peftlab.inference.load_tuned import load_export, load_run
@@ -80,6 +82,10 @@ def export_run(
     """
     saved, output = SavedRun.open(run), Path(output)
     check_path(saved, kind)
+    source = made_of([saved], max_score_loss=max_score_loss)
+    if (earlier := earlier_export(output, kind, source)) is not None:
+        reporter.say(ALREADY.format(output))
+        return earlier
     check_output(output, [saved.folder])
     reporter.say(f"loading {saved.folder}")
     tuned = load_run(saved, offline=offline, device=device, report=reporter.say)
@@ -95,6 +101,7 @@ def export_run(
         device=device,
         reporter=reporter,
         max_score_loss=max_score_loss,
+        source=source,
     )
 
 
@@ -155,6 +162,7 @@ def export_tuned(
     reporter: Reporter,
     max_score_loss: float | None = None,
     composed_of: Sequence[ComposedPart] = (),
+    source: MadeOf | None = None,
 ) -> ExportDescription:
     """Export a loaded model and check the export against what the model itself said.
 
@@ -169,6 +177,7 @@ def export_tuned(
         reporter: Tells a person.
         max_score_loss: The greatest loss in the recipe's metric; None: that of the format.
         composed_of: The runs that were merged into this model.
+        source: What it is made of; a later call for the same finds it.
     """
     output = Path(output)
     # Importing peft takes seconds, and a wrong output folder is told before.
@@ -199,6 +208,7 @@ def export_tuned(
             inputs=inputs,
             plugins=plugin_versions(),
             composed_of=list(composed_of),
+            made_of=source,
         )
         write_export(description, partial)
         exported = collect_answers(load_export(partial, device=device), split, reporter, f"the export on {split.name}")

@@ -74,6 +74,11 @@ def test_an_ensemble_is_the_mean_of_its_runs(command, runs: list[Path], tmp_path
     assert found["comparison"]["metric"] == "accuracy"
     assert found["comparison"]["low"] <= found["comparison"]["difference"] <= found["comparison"]["high"]
 
+    again = command("ensemble", *runs[:2], "--output", "moved", "--json")  # as after a kill at its very end
+    assert json.loads(again.stdout) == {**found, "output": "moved"}
+    assert "nothing is left to do" in again.stderr
+    assert "not empty" in command("ensemble", *runs[1:], "--output", "moved").stderr
+
     (tmp_path / "rows.csv").write_text("text,label\n" + "".join(f"{text},good\n" for text in TEXTS))
     scored = json.loads(command("evaluate", "moved", "--data", "rows.csv", "--json").stdout)
     assert scored["scores"]["accuracy"] == pytest.approx(np.mean([row["prediction"] == "good" for row in said]))
@@ -147,6 +152,9 @@ def test_a_soup_is_the_mean_of_the_weights(command, runs: list[Path], tiny_run: 
     for name, tensor in merged.items():
         torch.testing.assert_close(tensor, (each[0][name] + each[1][name]) / 2, atol=1e-5, rtol=1e-5)
     record = peftlab.load("soup").record
+    again = command("ensemble", runs[0], runs[2], "--soup", "uniform", "--output", "soup")
+    assert (again.returncode, again.stdout) == (0, done.stdout)
+    assert "not empty" in command("ensemble", runs[0], runs[2], "--soup", "greedy", "--output", "soup").stderr
     assert [part.kept for part in record.soup.parts] == [True, True]
     assert record.calibration.temperature != 1
     for words in (

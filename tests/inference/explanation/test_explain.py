@@ -11,7 +11,7 @@ import pytest
 
 from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.inference.explanation.attributions import Explanation, explain
-from peftlab.inference.explanation.page import coloured_text, completeness, write_page
+from peftlab.inference.explanation.page import coloured_text, completeness, decision, write_page
 from peftlab.inference.load_tuned import load_tuned
 from tests.conftest import Command
 
@@ -110,6 +110,16 @@ def test_a_cut_text_and_typed_special_tokens_are_as_written(tiny_run: Callable[.
     assert (found.tokens[0], found.tokens[-1]) == ("[CLS]", "[SEP]")
     assert "".join(found.tokens[1:-1]).startswith("[SEP]Good[SEP]Good")
     assert "[UNK]" not in found.tokens
+
+
+@pytest.mark.parametrize(
+    ("prediction", "shown"), [(3.141592653589793, "3.141593"), (["a", "b"], "a, b"), ([], "no label"), ("a", "a")]
+)
+def test_a_decision_is_shown_as_people_write_it(prediction: Any, shown: str, tmp_path: Path) -> None:
+    found = Explanation("run", prediction, "a", ["good"], [True], [1.0], logit=1.0, baseline_logit=0.0, steps=4)
+    assert decision(found) == shown
+    write_page(found, tmp_path / "page.html")
+    assert f"Prediction: <strong>{shown}</strong>" in (tmp_path / "page.html").read_text()
 
 
 SCREENS = {"desktop": {"width": 1280}, "phone": {"width": 390, "height": 844, "phone": True}}

@@ -139,6 +139,20 @@ def test_an_export_that_differs_is_not_kept(tiny_run: Callable[..., Path], tmp_p
     assert not list(tmp_path.iterdir())
 
 
+def test_an_export_that_a_kill_has_kept_silent_is_found(tiny_run: Callable[..., Path], tmp_path: Path) -> None:
+    """Its folder had its name already, and the next call was refused for it."""
+    done = export(tiny_run(), "merged", tmp_path / "out")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    assert export(tiny_run(), "merged", tmp_path / "out") == done
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+    for run, kind in ((tiny_run(seed=1), "merged"), (tiny_run(), "onnx")):
+        with pytest.raises(UserError, match="not empty"):
+            export(run, kind, tmp_path / "out")
+    (tmp_path / "out" / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="not empty"):
+        export(tiny_run(), "merged", tmp_path / "out")
+
+
 def test_bad_input(tiny_run: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("kept")
