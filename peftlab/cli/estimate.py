@@ -66,7 +66,7 @@ def describe(found: Any) -> str:
     if found.target.processes > 1:
         lines[0] += f"; of {found.target.processes} processes, the one with most"
     parts = [f"{name.replace('_', ' ')} {size(count)}" for name, count in found.categories.items() if count]
-    lines.append(f"  training    {', '.join(parts)}")
+    lines.append(f"  {'training' if 'train' in found.memory.phases else 'evaluation':<11} {', '.join(parts)}")
     lines.append(f"  phases      {', '.join(f'{name} {size(peak)}' for name, peak in found.memory.phases.items())}")
     available = found.target.memory_bytes
     if available is not None:

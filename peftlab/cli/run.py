@@ -161,7 +161,8 @@ def summary(result: Any) -> str:
             speed += f", {of_what} matmul rate"
         lines.append(f"  speed       {speed}; {record.throughput.padding_fraction:.1%} padding")
     if record.memory:
-        lines.append(f"  memory      peak {size(record.memory.peak_bytes)} in training")
+        phase = "evaluation" if record.recipe["training"]["max_steps"] == 0 else "training"
+        lines.append(f"  memory      peak {size(record.memory.peak_bytes)} in {phase}")
     lines += [f"  {'' if at else 'data':<11} {line}" for at, line in enumerate(_data_lines(record))]
     lines.append(_guards_line(record))
     lines.append(f"  folder      {result.folder}")

@@ -85,6 +85,15 @@ def describe_notes(notes: Mapping[str, Any], compared_by: str = "text") -> list[
             lines += [_line(_OF_SPLIT, each, count, name) for each, count in value.items() if _is_news(each, count)]
         elif name == "classes_with_one_row":
             lines.append(_one_row(value))
+        elif name == "self_training" and value:
+            lines.append(
+                _line(
+                    {name: "{} texts are learned with the class that a teacher gave them"},
+                    name,
+                    value[-1]["rows_added"],
+                    "",
+                )
+            )
         elif _is_news(name, value):
             lines.append(_by(compared_by, name, _line(_OF_DATA, name, value, "")))
     return lines
@@ -122,6 +131,7 @@ def _singular(line: str) -> str:
         ("1 rows", "1 row"),
         ("1 texts have copies with another label, so one of the two is wrong", "1 text has copies with another label"),
         ("1 texts are", "1 text is"),
+        (" gave them", " gave it"),
         ("1 different texts", "1 different text"),
         ("1 different images", "1 different image"),
         ("1 texts", "1 text"),

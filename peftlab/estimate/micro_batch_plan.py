@@ -49,7 +49,7 @@ def plan_micro_batches(
 
         def peak(size: int | None) -> int:
             phases = shapes.memory(batch_of(loader, size, target.processes)).phases
-            return max(phases["train"], phases.get("start", 0))
+            return max(phases.get("train", 0), phases.get("start", 0))
 
         needed = peak(micro_batches.size)
         if needed <= memory:

@@ -65,7 +65,7 @@ class Estimate:
 
     @property
     def categories(self) -> dict[str, int]:
-        """Training's peak, by what it is for; they add up to it."""
+        """Training's peak, or evaluation's where no step is taken, by what it is for; they add up to it."""
         memory = self.memory.memory
         return {
             "parameters": memory.parameters_bytes,
@@ -179,7 +179,7 @@ def _estimate(checked: CheckedModel, target: Target, batch: Batch | None, advise
         )
     if found.fits:
         return found
-    evaluation_is_most = memory.phases["evaluate"] == found.peak_bytes > memory.phases["train"]
+    evaluation_is_most = memory.phases["evaluate"] == found.peak_bytes > memory.phases.get("train", 0)
     possible = possible_changes(checked, size, evaluation_is_most=evaluation_is_most)
     with progress_bar(reporter, "looking for changes that make it fit", len(possible)):
         return replace(found, changes=_find_changes(possible, checked, labels, target, own_batch, reporter))

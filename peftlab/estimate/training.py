@@ -38,7 +38,7 @@ from peftlab.estimate.start import NEEDS_VALUES, peak_at_start
 from peftlab.estimate.target import Target
 from peftlab.estimate.task import TaskOnShapes
 from peftlab.measurement.caching_allocator import CachingAllocator
-from peftlab.measurement.memory import measure_training_memory, storage_bytes
+from peftlab.measurement.memory import by_category, measure_training_memory, storage_bytes
 from peftlab.measurement.roofline import StepFlops
 from peftlab.models.base_model import checkpoint_activations, resolve_dtype
 from peftlab.models.skeleton import build_skeleton
@@ -62,7 +62,7 @@ class PhaseMemory:
     """What was found.
 
     Args:
-        memory: Of training, by category.
+        memory: Of training, by category; of evaluation, where no step is taken.
         phases: The peak of each phase.
         loss_terms: Of the largest batch: examples, or labelled tokens.
         workspace_bytes: Of training's peak, what libraries take beside tensors.
@@ -90,7 +90,7 @@ class ShapesOfRecipe:
         self._recipe, self._labels, self._target = checked.recipe, labels, target
         recipe, method = checked.recipe, checked.recipe.method
         self._is_sharded = recipe.training.sharding is not None and target.processes > 1
-        self._trains_base = method.trains_base
+        self._trains, self._trains_base = recipe.training.max_steps != 0, method.trains_base
         self._world = World()
         if target.processes > 1:
             self._world = WorldOnPaper(target.processes, keeps_pace=self._is_sharded)
@@ -161,27 +161,15 @@ class ShapesOfRecipe:
         with self._mode, borders, rows_by_one_expert(), _refused_where_values_are_needed():
             started = self._start(batch)
             job = replace(self._job(batch, cast("Task", task)), world=self._world)
-            optimizer = job.optimizer.optimizer
-            self._make_state(optimizer, job.hooks)
             step = Step(1, 0, [list(positions) for positions in batch.step], ends_epoch=False)
-            job.model.train()
-            texts = job.hooks.pairs_of("longest")
-            with self._kernels(), as_if_on(self._card), accelerated(self._model), texts:
-                memory = measure_training_memory(
-                    lambda: optimizer_step(job, step),
-                    model=self._model,
-                    optimizer=optimizer,
-                    device=torch.device("cpu"),
-                    steps=1,
-                    existing=job.hooks.state(self._model).values(),
-                    reference=self._reference if job.task.needs_reference else None,
-                    allocator=self._allocator(),
-                )
+            trained = self._training(job, step) if self._trains else None
             inference = TorchInference(tokenizer=None, labels=self._labels, device=torch.device("cpu"))
-            evaluated = rehearse_evaluation(job, job.split, [self._evaluated(step.batches)], inference)
+            evaluated = rehearse_evaluation(job, job.split, [self._evaluated(batch)], inference)
             model_bytes = storage_bytes(model_tensors(self._model))
             beside = 0 if self._reference is None else storage_bytes(model_tensors(self._reference))
             graphs = self._gradients_of_graphs(job)
+            models = [self._model, *([] if self._reference is None else [self._reference])]
+            memory = trained or by_category(models, evaluated + beside)
         workspace = self._target.workspace_bytes * (1 if graphs is None else 2)  # a recording has one of its own
         stays = graphs or 0
         memory = memory.model_copy(
@@ -194,7 +182,7 @@ class ShapesOfRecipe:
             # What is offloaded is in the CPU's memory first.
             "load": (self._loaded_bytes if self._target.name == "cpu" else model_bytes) + self._while_quantized(),
             **({} if started is None else {"start": started + self._target.workspace_bytes}),
-            "train": memory.peak_bytes,
+            **({"train": memory.peak_bytes} if self._trains else {}),
             "evaluate": evaluated + beside + workspace,
             # What trains in parts the first process gathers, on CPU.
             "save": model_bytes
@@ -219,15 +207,33 @@ class ShapesOfRecipe:
             job = replace(self._job(Batch(split.examples[:1], [1], [[0]], pairs), cast("Task", task)), split=split)
             return rehearse_flops(job)
 
-    def _evaluated(self, batches: Sequence[Sequence[int]]) -> list[int]:
+    def _training(self, job: TrainingJob, step: Step) -> Memory:
+        """The memory of a step."""
+        optimizer = job.optimizer.optimizer
+        self._make_state(optimizer, job.hooks)
+        job.model.train()
+        texts = job.hooks.pairs_of("longest")
+        with self._kernels(), as_if_on(self._card), accelerated(self._model), texts:
+            return measure_training_memory(
+                lambda: optimizer_step(job, step),
+                model=self._model,
+                optimizer=optimizer,
+                device=torch.device("cpu"),
+                steps=1,
+                existing=job.hooks.state(self._model).values(),
+                reference=self._reference if job.task.needs_reference else None,
+                allocator=self._allocator(),
+            )
+
+    def _evaluated(self, batch: Batch) -> list[int]:
         """The examples of a batch of evaluation, which is not cut as those of training are."""
         training = self._recipe.training
         size = self._recipe.evaluation.batch_size
         if size is None and isinstance(training.micro_batch_size, int | str):
             size = training.batch_size
         if size is None:
-            return list(batches[0])
-        positions = [position for piece in batches for position in piece]
+            return list(batch.step[0])
+        positions = sorted((at for piece in batch.step for at in piece), key=lambda at: -batch.lengths[at])
         return (positions * size)[:size]
 
     def _start(self, batch: Batch) -> int | None:
@@ -254,7 +260,7 @@ class ShapesOfRecipe:
         """What the gradients of recorded steps take, which stay; None where no steps are recorded."""
         is_recorded = self._target.name == "cuda" and job.config.cuda_graphs != "off"
         own = replace(job, task=self._recipe.task)  # the one on shapes has batches of its own
-        if not is_recorded or why_not(own, self._model, on_card=True) is not None:
+        if not (is_recorded and self._trains) or why_not(own, self._model, on_card=True) is not None:
             return None
         return sum(tensor.nbytes for tensor in self._model.parameters() if tensor.requires_grad)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sys
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any, Self, TypeVar
 
@@ -212,10 +212,22 @@ def measure_training_memory(
         )
     finally:
         handle.remove()
-    parameter_bytes = storage_bytes(tensor for each in models for tensor in chain(each.parameters(), each.buffers()))
-    quantization_bytes = storage_bytes(held) - parameter_bytes
     # States in pages, which a card and the CPU share, are on no card, and not in its allocator's peak.
     optimizer_bytes = storage_bytes(each for each in optimizer_tensors(optimizer) if each.device.type == device.type)
+    return by_category(models, peak, gradient_bytes=gradient_bytes, optimizer_bytes=optimizer_bytes)
+
+
+def by_category(models: Sequence[nn.Module], peak: int, *, gradient_bytes: int = 0, optimizer_bytes: int = 0) -> Memory:
+    """A peak of memory, by what it is for.
+
+    Args:
+        models: Those that are on the device.
+        peak: In bytes.
+        gradient_bytes: Of gradients; none where nothing trains.
+        optimizer_bytes: Of the optimizer's state.
+    """
+    parameter_bytes = storage_bytes(tensor for each in models for tensor in chain(each.parameters(), each.buffers()))
+    quantization_bytes = storage_bytes(tensor for each in models for tensor in model_tensors(each)) - parameter_bytes
     return Memory(
         parameters_bytes=parameter_bytes,
         quantization_bytes=quantization_bytes,

@@ -146,7 +146,10 @@ def load_base_model(
         info = {**info, "missing_keys": without_pooler(model, info["missing_keys"])}
     if not (head.is_new or head.may_be_missing) and info["missing_keys"]:
         raise SourceError(
-            f"the checkpoint lacks weights: {', '.join(sorted(info['missing_keys'])[:3])} …", where=config.path
+            f"{config.path} lacks weights that the task needs: {', '.join(sorted(info['missing_keys'])[:3])} …",
+            where="model.path",
+            hint="Some checkpoints have no head, such as those for sentence vectors. Choose one with its head, or a "
+            "task that puts a new one on, such as text_classification.",
         )
     head_modules = find_head_modules(model, head, info)
     for name in head_modules:

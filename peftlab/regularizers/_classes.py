@@ -18,8 +18,9 @@ class NeedsClasses(Regularizer):
         """Refuse tasks whose targets are no classes."""
         if not setup.task.has_class_targets:
             raise UnsupportedError(
-                f"{self.registered_name} needs a task in which each target is one class",
-                hint="Leave it out: numbers, and several labels per text, are no classes.",
+                f"{self.registered_name} needs a task in which each target is one class, and whose loss is of the "
+                f"classes' probabilities: {setup.task.registered_name} has none here",
+                hint="Leave it out, or choose such a task: text_classification with one class a text, for example.",
             )
 
 

@@ -291,7 +291,8 @@ def _cost(record: RunRecord) -> str:
     device = record.environment.get("device", "an unknown device")
     lines = [f"{duration(record.seconds)} in all, on {device}."]
     if record.memory:
-        lines.append(f"Peak memory of training: {short_size(record.memory.peak_bytes)}.")
+        phase = "evaluation" if record.recipe["training"]["max_steps"] == 0 else "training"
+        lines.append(f"Peak memory of {phase}: {short_size(record.memory.peak_bytes)}.")
     if record.throughput:
         lines.append(f"{record.throughput.tokens_per_second:.0f} tokens per second.")
     return " ".join(lines)

@@ -83,7 +83,7 @@ def one_of_each_class(given: Mapping[str, str], labels: Sequence[str], *, where:
         what: One of what is given: ``word``.
 
     Raises:
-        DataError: A name is no class, or a class is not named or has a blank text.
+        DataError: A name is no class, or a class is not named, has a blank text, or that of another class.
     """
     find = class_finder(labels)
     if strange := next((name for name in given if find(name) is None), None):
@@ -91,6 +91,14 @@ def one_of_each_class(given: Mapping[str, str], labels: Sequence[str], *, where:
     found = {find(name): text for name, text in given.items()}
     if missing := next((name for name in labels if not found.get(name, "").strip()), None):
         raise DataError(f"the class {missing!r} has no {what}", where=where, hint="Give each class one.")
+    first: dict[str, str] = {}
+    for name in labels:
+        if (other := first.setdefault(found[name].strip(), name)) != name:
+            raise DataError(
+                f"the classes {other!r} and {name!r} have the same {what}, `{found[name].strip()}`",
+                where=where,
+                hint="Give each class its own.",
+            )
     return {name: found[name] for name in labels}
 
 

@@ -154,7 +154,7 @@ def test_bad_input_gets_a_message(run: Any, tiny_bert: Path) -> None:
     refused("contradict each other", [{"type": "uda"}, {"type": "fixmatch"}])
     refused("contradict each other", [{"type": "uda"}, {"type": "fgm"}])
     refused("one class", [{"type": "uda"}], task={"multi_label": True})
-    refused("one class", [{"type": "uda"}], task={"type": "few_shot_classification"})
+    refused("few_shot_classification has none", [{"type": "uda"}], task={"type": "few_shot_classification"})
     nothing = [{"type": "counterfactual", "rows": "unlabeled", "words": {"nowhere": "never"}}]
     refused("no text without a label has a changed copy", [{"type": "uda"}], entries=nothing)
     with pytest.raises(UnsupportedError, match="one class"):

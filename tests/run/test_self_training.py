@@ -12,6 +12,7 @@ import peftlab
 from peftlab.core.errors import UserError
 from peftlab.core.task import Prediction
 from peftlab.data.duplicates import text_key
+from peftlab.data.notices import describe_notes
 from peftlab.preparation.load_data import load_data
 from peftlab.run import self_training
 from peftlab.training.self_training import surest
@@ -65,6 +66,7 @@ def test_teachers_add_what_they_are_surest_of(recipe, tmp_path: Path, stop_secon
     assert counts == {"_without_text": 1, "_in_train": 1, "_in_test": 1, "_there_twice": 1, "": len(POOL) + 1 - near}
 
     first, last = notes["self_training"]
+    assert f"{last['rows_added']} texts are learned with the class that a teacher gave them" in describe_notes(notes)
     plain = peftlab.run_recipe(
         peftlab.Recipe.from_dict(
             {

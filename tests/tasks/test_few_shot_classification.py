@@ -143,6 +143,7 @@ def test_the_head_is_fitted_to_what_a_class_is_called(tiny_bert: Path, tmp_path:
         ({"a": "good", "c": "bad"}, "`c` is no class"),
         ({"a": "good"}, "'b' has no text"),
         ({"a": "good", "b": " "}, "'b' has no text"),
+        ({"a": "good", "b": "good "}, "'a' and 'b' have the same text, `good`"),
     ],
 )
 def test_each_class_is_called_something(class_texts: dict[str, str], message: str) -> None:

@@ -14,12 +14,16 @@ import transformers
 
 import peftlab
 from peftlab.cli.run import summary
-from peftlab.core.config import replace_config
+from peftlab.core.config import Document, replace_config
 from peftlab.core.errors import ConfigError, DataError, UnsupportedError, UserError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import Split
 from peftlab.core.task import TASKS, Prediction
+from peftlab.estimate.data import look_at_data
+from peftlab.estimate.recipe import estimate_recipe
+from peftlab.estimate.target import find_target
 from peftlab.measurement.calibration import LogitCollector, fit_temperature
+from peftlab.preparation.check import check_recipe
 from peftlab.tasks.prompt_classification import PromptClassification
 from tests.conftest import sentences
 
@@ -83,6 +87,24 @@ def test_a_mask_is_filled_without_training(filler: Path, tmp_path: Path) -> None
         with torch.no_grad():
             logits = model(**batch).logits[0, at, words]
         np.testing.assert_allclose(row, (logits / temperature).softmax(-1).numpy(), atol=1e-4)
+
+
+def test_nothing_of_training_is_measured_where_no_step_is_taken(tiny_gpt2: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(tiny_gpt2, measure=True, evaluation={"batch_size": 8})
+    done = peftlab.run_recipe(recipe, output_dir=tmp_path / "run")
+    assert (memory := done.record.memory) is not None
+    assert (memory.gradients_bytes, memory.optimizer_bytes) == (0, 0)
+    assert done.record.phases["train"].peak_memory_bytes is None
+    assert done.record.phases["evaluate"].peak_memory_bytes == memory.peak_bytes
+    assert "in evaluation" in summary(done)
+    assert "Peak memory of evaluation" in (done.folder / "adapter/README.md").read_text()
+    checked = check_recipe(recipe, Document(source="prompt", values={}), offline=True)
+    checked, batch = look_at_data(checked)
+    found = estimate_recipe(checked, find_target("cpu"), batch=batch, advise=False)
+    assert "train" not in found.memory.phases
+    assert sum(found.categories.values()) == found.memory.phases["evaluate"]
+    assert found.categories["gradients"] == 0
+    assert abs(found.memory.phases["evaluate"] / memory.peak_bytes - 1) < 0.02
 
 
 def test_a_word_may_have_several_tokens_where_the_model_writes(tiny_gpt2: Path, tmp_path: Path) -> None:
@@ -203,15 +225,18 @@ def test_bad_input_gets_a_message(filler: Path, tiny_bert: Path, tmp_path: Path)
         assert expected in str(caught.value), keys
     for keys, kind, expected in (
         ({"words": {"good": "great", "bad": "terrible"}}, UnsupportedError, "is [0-9]+ tokens for this model"),
-        ({"words": {"good": "great", "bad": "great"}}, UnsupportedError, "have the same word"),
+        ({"words": {"good": "great", "bad": "great"}}, DataError, "have the same word"),
+        ({"words": {"good": "great", "bad": "Great"}}, UnsupportedError, "have the same word"),
         ({"words": {"good": "great"}}, DataError, "the class 'bad' has no word"),
         ({"words": {"good": "great", "bad": "awful", "fair": "kind"}}, DataError, "`fair` is no class"),
     ):
         with pytest.raises(kind, match=expected):
             peftlab.run_recipe(recipe_of(filler, task=keys), output_dir=tmp_path / "bad")
         assert not (tmp_path / "bad").exists()
-    with pytest.raises(UserError, match="lacks weights"):
+    with pytest.raises(UserError, match="lacks weights that the task needs") as caught:
         peftlab.run_recipe(recipe_of(tiny_bert), output_dir=tmp_path / "bad")
+    assert "model.path" in str(caught.value)
+    assert "Choose one with its head" in str(caught.value)
     new_head = replace_config(recipe_of(filler), task=TASKS["text_classification"](max_length=32))
     with pytest.raises(ConfigError, match="says nothing before it has learned"):
         peftlab.run_recipe(new_head, output_dir=tmp_path / "bad")
