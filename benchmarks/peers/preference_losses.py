@@ -3,10 +3,10 @@
     pip install trl --no-deps --target FOLDER
     PYTHONPATH=FOLDER python benchmarks/peers/preference_losses.py [--model PATH] [--output FILE.json]
 
-DPO, IPO, robust and length-normalised DPO, and KTO go through ``DPOTrainer._compute_loss`` and
-``KTOTrainer._compute_loss``, with their own collators, from the same tokens. Of ORPO trl's ``odds_ratio_loss`` is
-compared, and of SimPO ``CPOTrainer.cpo_loss``, each on log-probabilities that the model gives: trl's ORPO adds the loss
-of the prompts' tokens too, the paper and peftlab that of the responses. trl has no conservative DPO any more.
+Most losses of pairs, and KTO, go through ``DPOTrainer._compute_loss`` and ``KTOTrainer._compute_loss``, with their own
+collators, from the same tokens. Of ORPO trl's ``odds_ratio_loss`` is compared, and of SimPO and CPO
+``CPOTrainer.cpo_loss``, each on log-probabilities that the model gives: trl's ORPO adds the loss of the prompts' tokens
+too, the paper and peftlab that of the responses. trl has no conservative DPO any more.
 """
 
 from __future__ import annotations
@@ -28,9 +28,21 @@ from trl.trainer.utils import add_fused_lm_head
 
 from peftlab.core.splits import Split
 from peftlab.tasks.preference.log_probabilities import response_log_probabilities
+from peftlab.tasks.preference.losses import DISCOPOP_TAU
 from peftlab.tasks.preference_tuning import PreferenceTuning
 
-TRL_NAMES = {"dpo": "sigmoid", "ipo": "ipo", "robust": "robust", "length_normalised": "sigmoid_norm"}
+TRL_NAMES = {
+    "dpo": "sigmoid",
+    "ipo": "ipo",
+    "robust": "robust",
+    "length_normalised": "sigmoid_norm",
+    "hinge": "hinge",
+    "apo_zero": "apo_zero",
+    "apo_down": "apo_down",
+    "nca": "nca_pair",
+    "sppo": "sppo_hard",
+    "discopop": "discopop",
+}
 BETA, NOISE, GAMMA = 0.2, 0.15, 0.6
 ROWS = [
     ("How is the weather?", "It rains, so take a coat with you.", "No."),
@@ -101,6 +113,7 @@ def trl_pair_loss(fused: Any, examples: list[dict[str, Any]], kind: str, pad: in
         loss_types=[TRL_NAMES[kind]],
         loss_weights=[1.0],
         use_weighting=False,
+        args=SimpleNamespace(discopop_tau=DISCOPOP_TAU),
     )
     return float(DPOTrainer._compute_loss(own, fused, DataCollatorForPreference(pad)(rows), return_outputs=False))
 
@@ -144,10 +157,14 @@ def main() -> None:
     add_fused_lm_head(fused, outputs=("log_probs", "entropy", "mean_logits", "is_top1"))
     found: dict[str, dict[str, float]] = {}
     with torch.no_grad():
-        for kind in ("dpo", "ipo", "robust", "length_normalised", "orpo", "simpo", "kto"):
-            task = PreferenceTuning(
-                objective=kind, beta=BETA, label_noise=NOISE, gamma=GAMMA, desirable_weight=1.3, undesirable_weight=0.7
-            )
+        for kind in (*TRL_NAMES, "orpo", "simpo", "cpo", "kto"):
+            own_keys = {
+                "robust": {"label_noise": NOISE},
+                "simpo": {"gamma": GAMMA},
+                "cpo": {"sft_weight": 0.0},
+                "kto": {"desirable_weight": 1.3, "undesirable_weight": 0.7},
+            }.get(kind, {})
+            task = PreferenceTuning.model_validate({"objective": kind, "beta": BETA, **own_keys})
             examples = examples_of(task, model, tokenizer, pad)
             batch = task.collate(examples, pad)
             ours = float(task.training_loss(model, batch)) / task.loss_terms(batch)
@@ -157,8 +174,10 @@ def main() -> None:
                 theirs = trl_kto_loss(fused, examples, pad)
             else:
                 counts = torch.bincount(batch["label_rows"])
-                first, second = (response_log_probabilities(model, batch) / counts).view(2, -1)
-                own = trainer(model, loss_type="simpo", simpo_gamma=GAMMA, alpha=0.0)
+                sums = response_log_probabilities(model, batch)
+                first, second = (sums if kind == "cpo" else sums / counts).view(2, -1)
+                loss_type = "simpo" if kind == "simpo" else "sigmoid"
+                own = trainer(model, loss_type=loss_type, simpo_gamma=GAMMA, alpha=0.0)
                 if kind == "orpo":
                     theirs = float((-first - ORPOTrainer.odds_ratio_loss(own, first, second)[0]).mean())
                 else:

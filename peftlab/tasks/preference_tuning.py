@@ -48,7 +48,7 @@ from peftlab.tasks.preference.scorer import PreferenceScorer
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-BETAS = {"simpo": 2.0, "length_normalised": 5.0}
+BETAS = {"simpo": 2.0, "length_normalised": 5.0, "sppo": 1e-3}
 """Strengths from the losses' papers, where they are not the usual one."""
 USUAL_BETA = 0.1
 REFERENCE = "reference"
@@ -72,15 +72,16 @@ class PreferenceTuning(ComparedResponses, DecoderTask):
     objective: PairLoss | Literal["kto"] = Field(
         "dpo",
         description="The loss. Of pairs: dpo, ipo, cdpo and robust (for labels that are wrong at times), "
-        "length_normalised, hinge, apo_zero and apo_down (where the chosen responses are better, or worse, than the "
-        "model's own), and without a reference orpo and simpo. kto: of responses that stand alone.",
+        "length_normalised, hinge, discopop, apo_zero and apo_down (where the chosen responses are better, or worse, "
+        "than the model's own), nca and sppo (each response by itself), and without a reference orpo, simpo and cpo. "
+        "kto: of responses that stand alone.",
     )
     response: str = Field("response", description="kto: the column of the response.")
     label: str = Field("label", description="kto: the column that says whether it is desirable, true or false.")
     beta: PositiveFloat | None = Field(
         None,
         description="How strongly the reference holds; ORPO's weight of the odds. null: 0.1; simpo 2, "
-        "length_normalised 5.",
+        "length_normalised 5, sppo 0.001.",
     )
     label_noise: float = Field(
         0.1, ge=0, lt=0.5, description="cdpo, robust: the share of pairs that are taken to be the wrong way round."
@@ -90,7 +91,7 @@ class PreferenceTuning(ComparedResponses, DecoderTask):
         0.0,
         ge=0,
         description="Of pairs: the weight of the chosen response's own loss, the mean over its tokens, beside that of "
-        "the pair (RPO; 1 is usual).",
+        "the pair (RPO; 1 is usual). Of cpo 1 where nothing is said.",
     )
     desirable_weight: PositiveFloat = Field(1.0, description="kto: the weight of desirable responses.")
     undesirable_weight: PositiveFloat = Field(1.0, description="kto: the weight of the others.")
@@ -104,6 +105,12 @@ class PreferenceTuning(ComparedResponses, DecoderTask):
         description="How many held-out prompts of each split the tuned model and the base answer at the end, for "
         "`kl` and the lengths of what they write. The base is loaded once more for it. 0: none.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_loss_of_cpo(cls, data: Any) -> Any:
+        is_cpo = isinstance(data, Mapping) and data.get("objective") == "cpo"
+        return {"sft_weight": 1.0, **data} if is_cpo else data
 
     @model_validator(mode="after")
     def _columns_differ(self) -> PreferenceTuning:

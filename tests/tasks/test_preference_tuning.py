@@ -24,7 +24,7 @@ from peftlab.inference.chat import ChatSession
 from peftlab.inference.export.export import export_run
 from peftlab.run.prepared import PREPARED
 from peftlab.tasks.preference.log_probabilities import response_log_probabilities
-from peftlab.tasks.preference.losses import PairLoss
+from peftlab.tasks.preference.losses import WITHOUT_REFERENCE, PairLoss, Responses, pair_losses
 from peftlab.tasks.preference_tuning import PreferenceTuning
 from peftlab.training.evaluation import TorchInference
 from tests.chat_tokenizers import PLAIN_CHAT
@@ -46,7 +46,8 @@ def naive_pair_loss(
 ) -> float:
     """The papers' formulas for one pair, from the log-probability of every token of both responses."""
     (chosen, rejected), (base_chosen, base_rejected) = map(sum, own), map(sum, base)
-    margin = beta * ((chosen - base_chosen) - (rejected - base_rejected))
+    first, second = beta * (chosen - base_chosen), beta * (rejected - base_rejected)
+    margin = first - second
     means = [sum(tokens) / len(tokens) for tokens in own]
     ratios = [(sum(o) - sum(b)) / len(o) for o, b in zip(own, base, strict=True)]
     odds = [math.exp(mean) / (1 - math.exp(mean)) for mean in means]
@@ -57,8 +58,14 @@ def naive_pair_loss(
         "robust": lambda: (-(1 - noise) * log_sigmoid(margin) + noise * log_sigmoid(-margin)) / (1 - 2 * noise),
         "length_normalised": lambda: -log_sigmoid(beta * (ratios[0] - ratios[1])),
         "hinge": lambda: max(0.0, 1 - margin),
-        "apo_zero": lambda: 1 - sigmoid(beta * (chosen - base_chosen)) + sigmoid(beta * (rejected - base_rejected)),
-        "apo_down": lambda: sigmoid(beta * (chosen - base_chosen)) + 1 - sigmoid(margin),
+        "apo_zero": lambda: 1 - sigmoid(first) + sigmoid(second),
+        "apo_down": lambda: sigmoid(first) + 1 - sigmoid(margin),
+        "nca": lambda: -log_sigmoid(first) - 0.5 * log_sigmoid(-first) - 0.5 * log_sigmoid(-second),
+        "sppo": lambda: (first / beta - 1 / (2 * beta)) ** 2 + (second / beta + 1 / (2 * beta)) ** 2,
+        "discopop": lambda: (
+            (1 - sigmoid(margin / 0.05)) * -log_sigmoid(margin) + sigmoid(margin / 0.05) * math.exp(-margin)
+        ),
+        "cpo": lambda: -log_sigmoid(beta * (chosen - rejected)) - means[0],
         "rpo": lambda: -log_sigmoid(margin) - 0.4 * means[0],
         "orpo": lambda: -means[0] - beta * log_sigmoid(math.log(odds[0] / odds[1])),
         "simpo": lambda: -log_sigmoid(beta * (means[0] - means[1]) - gamma),
@@ -166,6 +173,20 @@ def test_the_divergence_of_kto_has_no_gradient() -> None:
     kto_losses(own, others, torch.tensor([True, False, True]), beta=1, desirable=1, undesirable=1).sum().backward()
     assert others.grad is None
     assert own.grad is not None
+
+
+@pytest.mark.parametrize("kind", get_args(PairLoss))
+def test_losses_stay_numbers_far_from_the_reference(kind: Any) -> None:
+    """A margin of thousands of nats either way, as of long responses."""
+    for apart in (-3000.0, 3000.0):
+        sums = torch.tensor([[min(apart, -1.0)], [min(-apart, -1.0)]], requires_grad=True)
+        reference = None if kind in WITHOUT_REFERENCE else torch.full((2, 1), -1500.0)
+        pair = Responses(sums, torch.full((2, 1), 10.0), reference)
+        loss = pair_losses(kind, pair, beta=0.1, label_noise=0.1, gamma=1.0).sum()
+        loss.backward()
+        assert loss.isfinite()
+        assert sums.grad is not None
+        assert sums.grad.isfinite().all()
 
 
 def test_the_gradient_in_chunks_is_that_of_all_logits(gpt2: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PairLoss = Literal[
-    "dpo", "ipo", "cdpo", "robust", "length_normalised", "hinge", "apo_zero", "apo_down", "orpo", "simpo"
-]  # fmt: skip
-WITHOUT_REFERENCE = ("orpo", "simpo")
+    "dpo",
+    "ipo",
+    "cdpo",
+    "robust",
+    "length_normalised",
+    "hinge",
+    "apo_zero",
+    "apo_down",
+    "nca",
+    "sppo",
+    "discopop",
+    "orpo",
+    "simpo",
+    "cpo",
+]
+WITHOUT_REFERENCE = ("orpo", "simpo", "cpo")
 """Losses that ask no reference."""
+DISCOPOP_TAU = 0.05
+"""Of the paper."""
 PER_TOKEN = ("ipo", "length_normalised", "orpo", "simpo")
 """Losses that look at the mean over a response's tokens, not at their sum."""
 
@@ -55,8 +70,11 @@ def pair_losses(loss: PairLoss, pairs: Responses, *, beta: float, label_noise: f
             response's tokens), ``cdpo``: https://ericmitchell.ai/cdpo.pdf, ``robust``:
             https://arxiv.org/abs/2403.00409, ``length_normalised``: https://arxiv.org/abs/2411.15124 (section 5),
             ``hinge``: https://arxiv.org/abs/2309.06657 (equation 10), ``apo_zero`` and ``apo_down``:
-            https://arxiv.org/abs/2408.06266 (equations 7 and 8),
-            ``orpo``: https://arxiv.org/abs/2403.07691, ``simpo``: https://arxiv.org/abs/2405.14734.
+            https://arxiv.org/abs/2408.06266 (equations 7 and 8), ``nca``: https://arxiv.org/abs/2402.05369 (of pairs),
+            ``sppo``: https://arxiv.org/abs/2405.00675 (equation 4.7, where the chosen response always wins),
+            ``discopop``: https://arxiv.org/abs/2406.08414 (equation 5),
+            ``orpo``: https://arxiv.org/abs/2403.07691, ``simpo``: https://arxiv.org/abs/2405.14734, ``cpo``:
+            https://arxiv.org/abs/2401.08417 (its other term is the chosen response's own loss).
         pairs: Tensors of 2 × pairs.
         beta: Strength; IPO's τ, ORPO's λ.
         label_noise: The share of pairs that are taken to be the wrong way round; of ``cdpo`` and ``robust``.
@@ -78,6 +96,15 @@ def pair_losses(loss: PairLoss, pairs: Responses, *, beta: float, label_noise: f
         return (-rewards[0]).sigmoid() + rewards[1].sigmoid()
     if loss == "apo_down":
         return rewards[0].sigmoid() + (-margins).sigmoid()
+    if loss == "nca":
+        return -logsigmoid(rewards[0]) - 0.5 * (logsigmoid(-rewards[0]) + logsigmoid(-rewards[1]))
+    if loss == "sppo":
+        ratios = pairs.log_ratios
+        return (ratios[0] - 0.5 / beta).square() + (ratios[1] + 0.5 / beta).square()
+    if loss == "discopop":
+        # σ(x/τ)·exp(−x) as one power: apart, the second factor overflows where the first is nearly 0.
+        mixed = logsigmoid(margins / DISCOPOP_TAU)
+        return -logsigmoid(margins) * logsigmoid(-margins / DISCOPOP_TAU).exp() + (mixed - margins).exp()
     if loss == "simpo":
         return -logsigmoid(margins - gamma)
     if loss == "cdpo":
