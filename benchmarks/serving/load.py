@@ -33,6 +33,8 @@ from typing import Any
 LARGEST_DIFFERENCE = 1e-4
 """Of two scores: the same text in another batch is summed in another order."""
 NEAR_TIE = 1e-3
+PATIENCE = 600
+"""Seconds for what a busy machine does late, such as to start the service."""
 
 
 def main() -> int:
@@ -125,7 +127,7 @@ class Service:
         command = [sys.executable, "-m", "peftlab", "serve", *named, "--port", "0", "--offline", *self.options]
         self.log = tempfile.NamedTemporaryFile("w+", suffix=".log", delete=False)
         self.process = subprocess.Popen(command, stderr=self.log, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and self.process.poll() is None:
             found = re.search(r"http://127\.0\.0\.1:(\d+)", Path(self.log.name).read_text(encoding="utf-8"))
             if found:
@@ -144,11 +146,11 @@ class Service:
     def stop(self) -> int:
         """Ask it to stop, and wait."""
         self.process.terminate()
-        return self.process.wait(60)
+        return self.process.wait(PATIENCE)
 
     def request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         """One request on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"})
             answer = connection.getresponse()

@@ -32,6 +32,11 @@ from peftlab.training.steps import Step
 
 DROPOUT = 0.1
 """Some regularisers are of no use without."""
+METHODS: Mapping[str, Section] = {
+    "text_classification": {"type": "lora", "rank": 4, "target_modules": ["query", "intermediate.dense"]},
+    "instruction_tuning": {"type": "lora", "rank": 4, "target_modules": ["c_attn"]},
+}
+"""Few layers train: square matrices and others, plain and transposed ones. More take longer, and show no more."""
 STEPS = 6
 FIRST = Step(1, 0, [[0, 1, 2, 3], [4, 5, 6]], ends_epoch=False)
 Weights = dict[str, Tensor]
@@ -107,7 +112,14 @@ class RegularizerContract(PluginContract):
             **training,
         }
         try:
-            return checked(self.base_folder(base, tmp_path_factory), task, [], dropout=DROPOUT, training=section)
+            return checked(
+                self.base_folder(base, tmp_path_factory),
+                task,
+                [],
+                dropout=DROPOUT,
+                method=dict(METHODS[used.task]),
+                training=section,
+            )
         except UnsupportedError as error:
             raise BrokenContractError(
                 f"{used}: the task is refused: {error}",
@@ -275,7 +287,8 @@ def _trained_plainly(ready: CheckedModel, task: str, folder: Path) -> Weights:
     """The weights without a regulariser, which are trained once for each task."""
     if task not in PLAIN:
         torch.manual_seed(5)
-        job = job_of(checked(str(ready.model_location), TASKS[task][1], [], dropout=DROPOUT), folder=folder)
+        plain = checked(str(ready.model_location), TASKS[task][1], [], dropout=DROPOUT, method=dict(METHODS[task]))
+        job = job_of(plain, folder=folder)
         torch.manual_seed(5)
         train(job)
         PLAIN[task] = weights_of(job)

@@ -11,6 +11,7 @@ import torch
 
 from peftlab.core.errors import ConfigError
 from peftlab.core.regularizer import REGULARIZERS
+from peftlab.testing.regularizer_contract import METHODS
 from peftlab.testing.training_jobs import TASKS, checked, job_of
 from peftlab.training.loop import optimizer_step
 from peftlab.training.optimizers import set_learning_rate
@@ -41,7 +42,8 @@ REFUSED = {
 def left_by(folder: Path, *names: str) -> dict[str, torch.Tensor]:
     """What training and evaluation have after two steps: in the first one nothing has moved yet that could be held."""
     regularizers = [{"type": name, **SETTINGS.get(name, {})} for name in names]
-    job = job_of(checked(folder, TASKS["text_classification"][1], regularizers, dropout=0.1))
+    method = dict(METHODS["text_classification"])
+    job = job_of(checked(folder, TASKS["text_classification"][1], regularizers, dropout=0.1, method=method))
     torch.manual_seed(7)
     for number in (1, 2):
         set_learning_rate(job.optimizer, 1e-2)

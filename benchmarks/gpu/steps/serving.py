@@ -12,7 +12,7 @@ from benchmarks.gpu.steps.material import code, labelled, pieces, prose, write_r
 from benchmarks.gpu.steps.models import model_folder
 from benchmarks.gpu.steps.recipes import command, run_command, start_several, write_recipe
 from benchmarks.gpu.steps.step import Findings, run_step
-from benchmarks.serving.load import Service
+from benchmarks.serving.load import PATIENCE, Service
 
 RULES: tuple[Callable[[dict[str, str]], bool], ...] = (
     lambda row: row["label"] == "prose",
@@ -33,7 +33,7 @@ def main(findings: Findings) -> None:
     folder = findings.empty_folder()
     texts = pieces(prose() + code(), 12 if findings.is_tiny else 48, shortest=3, longest=40, seed=7)
     runs, alone = tune_and_ask_alone(findings, texts, folder)
-    with Service(runs) as service:
+    with Service(runs, "--timeout", str(PATIENCE)) as service:
         together = ask_together(service, runs, texts)
         stopped = service.stop()
     findings.note("service_exit_code", stopped)
