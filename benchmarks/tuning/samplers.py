@@ -14,16 +14,16 @@ import argparse
 import hashlib
 import json
 import math
-import shutil
 import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from peftlab.bench.executor import Finished
-from peftlab.bench.recipe_search import WEIGHTS, Budget, RecipeSearch, SearchSettings, cell_of_recipe
+from peftlab.bench.recipe_search import Budget, RecipeSearch, SearchSettings, cell_of_recipe
 from peftlab.bench.search_space import load_space
 from peftlab.bench.studies import Pruner, Sampler
+from peftlab.bench.worker import remove_weights
 from peftlab.core.config import replace_config
 from peftlab.core.errors import UserError
 from peftlab.core.record import read_record
@@ -73,8 +73,7 @@ class Table:
             record = read_record(place)
         except UserError:
             record = run_recipe(point, output_dir=place, resume=place.exists()).record
-            for left in WEIGHTS:
-                shutil.rmtree(place / left) if (place / left).is_dir() else (place / left).unlink(missing_ok=True)
+            remove_weights(place)
         if record.status == "cancelled":
             raise KeyboardInterrupt
         return Finished(record, record.seconds)

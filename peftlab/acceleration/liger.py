@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from peftlab.acceleration.same_results import ramp, real_tensors
+from peftlab.acceleration.same_results import agree, ramp, real_tensors
 from peftlab.core.bfloat16 import card_has_bfloat16
 from peftlab.core.installed import installed_version
 
@@ -75,10 +75,7 @@ def checked_swiglu(device: str, kind: torch.dtype) -> SwiGlu | None:
         except Exception:  # noqa: BLE001 - Triton compiles here: whatever its compiler or the driver says, torch's way is left
             return None
     wanted, rounding = _results(None, device, kind), 4 * torch.finfo(kind).eps
-    pairs = zip(found, wanted, strict=True)
-    return (
-        kernels if all(float((one - other).norm()) <= rounding * float(other.norm()) for one, other in pairs) else None
-    )
+    return kernels if agree(found, wanted, rounding) else None
 
 
 def is_known_version() -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from peftlab.acceleration.device import is_fused_for
-from peftlab.acceleration.same_results import gives_the_same, ramp, real_tensors
+from peftlab.acceleration.same_results import agree, gives_the_same, ramp, real_tensors
 
 
 class FusedRmsNorm(nn.Module):
@@ -93,9 +93,7 @@ def kernel_agrees(device: str, kind: torch.dtype) -> bool:
             return False
         with torch.enable_grad():
             wanted = compute(kernel=False)
-    rounding = 4 * torch.finfo(kind).eps
-    pairs = zip(found, wanted, strict=True)
-    return all(float((one - other).norm()) <= rounding * float(other.norm()) for one, other in pairs)
+    return agree(found, wanted, 4 * torch.finfo(kind).eps)
 
 
 def _kernel(states: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ Code that asks for more, or gives anything else, is another part, and is left al
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -42,6 +42,12 @@ def gives_the_same(own: Callable[[], Any], expected: Callable[[], Any]) -> bool:
 
 def _close(found: Tensor, wanted: Tensor) -> bool:
     return found.shape == wanted.shape and torch.allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def agree(found: Iterable[Tensor], wanted: Iterable[Tensor], rounding: float) -> bool:
+    """Whether tensors differ from others by no more than rounding: a share of the other's length."""
+    pairs = zip(found, wanted, strict=True)
+    return all(float((one - other).norm()) <= rounding * float(other.norm()) for one, other in pairs)
 
 
 def ramp(*shape: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
 
-from peftlab.acceleration.same_results import ramp, real_tensors
+from peftlab.acceleration.same_results import agree, ramp, real_tensors
 
 KINDS = (torch.bfloat16, torch.float16)
 LARGEST_HEAD = 256
@@ -141,8 +141,6 @@ def kernel_agrees(device: str, kind: torch.dtype, head_size: int, groups: int) -
                 found = compute(borders, kernel=True)
             except (RuntimeError, AttributeError, TypeError):  # no such operation, or none for this card
                 return False
-            wanted, rounding = compute(borders, kernel=False), 10 * torch.finfo(kind).eps
-            for one, other in zip(found, wanted, strict=True):
-                if not float((one - other).norm()) <= rounding * float(other.norm()):
-                    return False
+            if not agree(found, compute(borders, kernel=False), 10 * torch.finfo(kind).eps):
+                return False
     return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -80,8 +80,7 @@ def _load_peft(base: Any, folder: Path) -> nn.Module:
     if not model.active_peft_config.is_prompt_learning:  # peft only warns of what is missing
         saved = load_file(folder / DELTA_WEIGHTS)
         own = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
-        if own.keys() != saved.keys():
-            raise _misfit(folder, f"it lacks or adds {', '.join(sorted(own.keys() ^ saved.keys())[:3])}")
+        _check_names(own, saved, folder)
         # peft makes AdaLoRA's matrices anew in the base's type, and so rounds what it loads into them.
         for name, tensor in own.items():
             tensor.copy_(saved[name])
@@ -101,14 +100,18 @@ def _load_delta(base: Any, folder: Path) -> nn.Module:
     own = {
         name: each for name, each in delta_tensors(model).items() if name in saved or not method.may_be_missing(name)
     }
-    if own.keys() != saved.keys():
-        raise _misfit(folder, f"it lacks or adds {', '.join(sorted(own.keys() ^ saved.keys())[:3])}")
+    _check_names(own, saved, folder)
     with torch.no_grad():
         for name, parameter in own.items():
             if parameter.shape != saved[name].shape:
                 raise _misfit(folder, f"{name} is {tuple(saved[name].shape)}, not {tuple(parameter.shape)}")
             parameter.copy_(saved[name])
     return model
+
+
+def _check_names(own: Mapping[str, Any], saved: Mapping[str, Any], folder: Path) -> None:
+    if own.keys() != saved.keys():
+        raise _misfit(folder, f"it lacks or adds {', '.join(sorted(own.keys() ^ saved.keys())[:3])}")
 
 
 def _misfit(folder: Path, detail: str) -> UserError:

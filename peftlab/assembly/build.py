@@ -19,12 +19,12 @@ from peftlab.core.config import Config, parse_yaml
 from peftlab.core.errors import RunFailedError, UserError
 from peftlab.core.files import atomic_folder
 from peftlab.core.folder_lock import alone_in
-from peftlab.core.record import RECIPE_NAME
+from peftlab.core.record import CHECKPOINTS, RECIPE_NAME
 from peftlab.core.reporter import Reporter, Silent
 from peftlab.recipe.schema import write_yaml_values
 from peftlab.run.run import run_recipe
 
-LEFT_BEHIND = ("checkpoints", ".lock")
+LEFT_BEHIND = (CHECKPOINTS, ".lock")
 """What a finished run has and an application does not need."""
 
 

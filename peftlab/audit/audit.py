@@ -35,7 +35,7 @@ def audit_run(
     before: TunedModel | None = None,
     given: AuditRows | None = None,
     slices: Sequence[str] = (),
-    offline: bool = False,
+    offline: bool,
     seed: int = 0,
 ) -> AuditReport:
     """Audit a run.

@@ -86,7 +86,7 @@ def read_rows(
     return AuditRows(rows, data.name, train, "" if train else CHANGED)
 
 
-def read_table_rows(tuned: TunedModel, path: Path, *, columns: Sequence[str] = (), reading: DataConfig) -> Split:
+def read_table_rows(tuned: TunedModel, path: Path, *, columns: Sequence[str], reading: DataConfig) -> Split:
     """The rows of a file with what is to be predicted.
 
     Raises:

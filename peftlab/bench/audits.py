@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.core.errors import UserError
-from peftlab.core.record import RECORD_NAME, read_record
+from peftlab.core.record import CELLS, PARTS, RECORD_NAME, read_record
 from peftlab.core.reporter import Reporter, progress_bar
 from peftlab.packs.audits import audit_of_report, read_audits, write_audits
-
-HAS_WEIGHTS = ("adapter", "model")
 
 
 def audit_cells(folder: Path, audit: Callable[[Path], dict[str, Any]], reporter: Reporter) -> dict[str, str]:
@@ -26,7 +24,7 @@ def audit_cells(folder: Path, audit: Callable[[Path], dict[str, Any]], reporter:
         Why a cell could not be audited, by its name.
     """
     done = {each.cell: each for each in read_audits(folder)}
-    cells = {path.parent.name: path.parent for path in sorted((folder / "cells").glob(f"*/{RECORD_NAME}"))}
+    cells = {path.parent.name: path.parent for path in sorted((folder / CELLS).glob(f"*/{RECORD_NAME}"))}
     records = {name: read_record(cell) for name, cell in cells.items()}
     # What a pack no longer has as a folder stays; what has been run anew since is audited anew.
     kept = {
@@ -35,9 +33,7 @@ def audit_cells(folder: Path, audit: Callable[[Path], dict[str, Any]], reporter:
     missing = [
         name
         for name, record in records.items()
-        if name not in kept
-        and record.status == "success"
-        and any((cells[name] / part).is_dir() for part in HAS_WEIGHTS)
+        if name not in kept and record.status == "success" and any((cells[name] / part).is_dir() for part in PARTS)
     ]
     failed: dict[str, str] = {}
     with progress_bar(reporter, "audits", len(missing)):

@@ -23,13 +23,12 @@ from peftlab.bench.label_curve import ChooseRows
 from peftlab.bench.plan import Plan, PlannedRun
 from peftlab.bench.suite import Suite, write_suite
 from peftlab.bench.suite_data import keep_data
-from peftlab.bench.suite_folder import SUITE_NAME
 from peftlab.bench.tuning import Choice, tune
 from peftlab.bench.worker import is_done, is_of_recipe, leave_record, move_aside, remove_weights, why_failed
 from peftlab.core.errors import UserError
 from peftlab.core.files import write_text
 from peftlab.core.metric import METRICS
-from peftlab.core.record import RunRecord, read_record
+from peftlab.core.record import SUITE_NAME, RunRecord, read_record
 from peftlab.core.reporter import Reporter, progress_bar
 from peftlab.recipe.schema import Recipe
 from peftlab.training.launch import refuse_several_processes

@@ -17,7 +17,7 @@ from peftlab.bench.tuning import plan_rungs, propose_settings, trial_name, trial
 from peftlab.bench.worker import goes_on_from, is_done
 from peftlab.core.config import Document
 from peftlab.core.errors import ConfigError, UnsupportedError, UserError
-from peftlab.core.record import read_record
+from peftlab.core.record import RECORD_NAME, read_record
 from peftlab.core.reporter import Reporter, SaidOnce, Silent
 from peftlab.preparation.check import CheckedModel, CheckedRecipe, check_data, check_model
 from peftlab.preparation.load_data import load_data
@@ -278,12 +278,12 @@ class Plan:
     def learn_from_finished(self) -> None:
         """Let the clock see the runs that are there."""
         for run in self.runs():
-            if run.done and (run.folder / "record.json").exists():
+            if run.done and (run.folder / RECORD_NAME).exists():
                 record = read_record(run.folder)
                 if record.status == "success":
                     self.clock.learn(run.cell.method, run.cell.combination, run.recipe, record.seconds)
 
-    def seconds_left(self, *, retry_failed: bool = False) -> float:
+    def seconds_left(self, *, retry_failed: bool) -> float:
         """Of all runs that are missing, one after the other."""
         return sum(
             self.clock.estimate(run.cell.method, run.cell.combination, run.recipe)

@@ -23,11 +23,11 @@ from peftlab.bench.executor import Finished
 from peftlab.bench.worker import Worker, is_done, is_of_recipe
 from peftlab.core.config import Document
 from peftlab.core.files import cache_folder, is_unfinished
-from peftlab.core.record import read_record
+from peftlab.core.record import CHECKPOINTS, read_record
 from peftlab.recipe.schema import Recipe, build_recipe
 
 LOCK_NAME = ".lock"
-NOT_SENT = ("checkpoints", LOCK_NAME)
+NOT_SENT = (CHECKPOINTS, LOCK_NAME)
 LOCK_SECONDS = 20.0
 """A process whose node was lost needs so long, at most, to end."""
 SECONDS_BETWEEN_LOOKS = 0.2

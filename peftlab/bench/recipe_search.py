@@ -29,13 +29,12 @@ from peftlab.core.destination import SEARCH_NAME, check_folder
 from peftlab.core.errors import ConfigError, RunFailedError, UserError
 from peftlab.core.files import names_in, write_text
 from peftlab.core.metric import METRICS
-from peftlab.core.record import RunRecord, read_record
+from peftlab.core.record import METRICS_NAME, RunRecord, read_record
 from peftlab.core.reporter import Reporter, progress_bar
 from peftlab.preparation.check import check_recipe
 from peftlab.recipe.schema import Recipe, assign, write_recipe
 
 BEST_NAME = "best.yaml"
-WEIGHTS = ("adapter", "model", "checkpoints", "predictions.parquet")
 """What a trial leaves that nobody needs once its score is known."""
 SCORE, SECONDS, ERROR = "score", "seconds", "error"
 """What the journal notes of a trial beside Optuna's own."""
@@ -212,7 +211,7 @@ class RecipeSearch:
     def _run_trial(self, study: Any, number: int, trial: Any, settings: dict[str, Any]) -> None:
         folder = self.folder / "trials" / f"trial{number}"
         told = max(study.trials[number].intermediate_values, default=0)
-        curve = TrialCurve(folder / "metrics.jsonl", self.metric, trial, told)
+        curve = TrialCurve(folder / METRICS_NAME, self.metric, trial, told)
         recipe = self._recipe(settings, self.own.seed)
         record, seconds = self._run(recipe, folder, goes_on=curve.goes_on)
         goes_on, score = curve.goes_on(), self._score(record)

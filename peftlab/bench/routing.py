@@ -7,7 +7,7 @@ from pathlib import Path
 
 from peftlab.bench.plan import Plan
 from peftlab.core.errors import UserError
-from peftlab.core.record import Routed, read_record, write_record
+from peftlab.core.record import PARTS, Routed, read_record, write_record
 from peftlab.core.reporter import Reporter, progress_bar
 
 
@@ -45,7 +45,7 @@ def route_sequences(plan: Plan, route: Callable[[Sequence[Path]], list[Routed]],
 def _can_be_routed(folders: Sequence[Path]) -> bool:
     """Whether all have ended well, and one is without its scores; a pack has no weights to score."""
     records = [read_record(folder) for folder in folders]
-    has_weights = all(any((folder / part).is_dir() for part in ("adapter", "model")) for folder in folders)
+    has_weights = all(any((folder / part).is_dir() for part in PARTS) for folder in folders)
     return (
         has_weights
         and all(record.status == "success" for record in records)

@@ -13,10 +13,10 @@ from peftlab.core.destination import PARTS_OF_A_SUITE, check_folder
 from peftlab.core.errors import UserError
 from peftlab.core.files import bring_back, names_in
 from peftlab.core.folder_lock import alone_in
-from peftlab.core.record import read_record
+from peftlab.core.record import CELLS, RECORDS_NAME, SUITE_NAME, read_record
 from peftlab.packs.layout import SUITE_DATA_NAME
 
-SUITE_NAME, REPORT_NAME = "suite.yaml", "report.html"
+REPORT_NAME = "report.html"
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class SuiteFolder:
     @property
     def cells(self) -> Path:
         """The runs that are compared."""
-        return self.path / "cells"
+        return self.path / CELLS
 
     @property
     def tuning(self) -> Path:
@@ -93,7 +93,7 @@ def refuse_foreign_folder(folder: Path, *, is_page: Callable[[Path], bool]) -> N
     if not there - {".lock", SUITE_DATA_NAME}:  # a call that was killed may have left no more
         check_folder(folder, option="--output-dir")
         return
-    if SUITE_NAME not in there or not there & {".lock", "records.jsonl", *PARTS_OF_A_SUITE}:
+    if SUITE_NAME not in there or not there & {".lock", RECORDS_NAME, *PARTS_OF_A_SUITE}:
         raise UserError(
             "the folder holds other things, and no suite",
             where=str(folder),

@@ -24,7 +24,18 @@ from peftlab.core.config import Document, parse_yaml
 from peftlab.core.devices import AUTO, visible_cards
 from peftlab.core.errors import UserError
 from peftlab.core.files import names_in
-from peftlab.core.record import ADAPTER, MODEL, RECIPE_NAME, RECORD_NAME, RunRecord, Status, read_record, write_record
+from peftlab.core.record import (
+    ADAPTER,
+    CHECKPOINTS,
+    MODEL,
+    PREDICTIONS_NAME,
+    RECIPE_NAME,
+    RECORD_NAME,
+    RunRecord,
+    Status,
+    read_record,
+    write_record,
+)
 from peftlab.recipe.continuation import without_folder
 from peftlab.recipe.schema import Recipe, build_recipe, write_recipe
 from peftlab.training.launch import PEFTLAB
@@ -32,7 +43,7 @@ from peftlab.training.launch import PEFTLAB
 KILLED_BY_KERNEL = Path("/proc/vmstat")
 ERROR_LINES = 6
 SECONDS_BETWEEN_LOOKS = 0.5
-NOT_NEEDED = (ADAPTER, MODEL, "checkpoints", "predictions.parquet")
+NOT_NEEDED = (ADAPTER, MODEL, CHECKPOINTS, PREDICTIONS_NAME)
 """Of a trial whose score is known."""
 
 

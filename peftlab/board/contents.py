@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from peftlab.core.record import METRICS_NAME, PREDICTIONS_NAME
 from peftlab.figures.frame import whole_number
 from peftlab.figures.lines import Curve, CurveAxes, draw_curves
 from peftlab.figures.mean_curve import mean_curve
@@ -77,7 +78,7 @@ def _drawn(title: str, points: list[tuple[float, float]]) -> Markup:
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:
     """The metrics log; what was cut short ends it."""
-    return read_metrics_file(folder / "metrics.jsonl")
+    return read_metrics_file(folder / METRICS_NAME)
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def read_predictions(folder: Path, split: str | None, number: int) -> Prediction
     Raises:
         UserError: The file is damaged.
     """
-    table = read_predictions_file(folder / "predictions.parquet", ["split", "index", "label", "prediction"])
+    table = read_predictions_file(folder / PREDICTIONS_NAME, ["split", "index", "label", "prediction"])
     if table is None or not table.num_rows:
         return None
     splits = list(dict.fromkeys(map(str, table.column("split").to_pylist())))

@@ -12,10 +12,9 @@ from typing import Any
 
 from peftlab.core.errors import PeftlabError, UserError
 from peftlab.core.metric import METRICS, signed
-from peftlab.core.record import ENSEMBLE_NAME, RECIPE_NAME, RECORD_NAME, RunRecord, read_record
+from peftlab.core.record import ENSEMBLE_NAME, METRICS_NAME, RECIPE_NAME, RECORD_NAME, RunRecord, read_record
 from peftlab.run.at_work import LOCK_NAME, AtWork, at_work
 
-METRICS_NAME = "metrics.jsonl"
 QUIET_SECONDS = 600.0
 """A run that has written nothing for so long counts as stopped, where its lock does not tell."""
 CAN_BE_RESUMED = ("cancelled", "stopped", "failed", "out_of_memory")

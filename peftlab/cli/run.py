@@ -60,6 +60,7 @@ def run(
         reporter = entered.enter_context(reporting())
         # Before torch is loaded, which takes seconds; of several processes the first one tells what is wrong.
         read = _read(recipe, overrides or []) if find_start() is None else None
+        from peftlab.core.record import RECORD_NAME
         from peftlab.run.run import run_recipe
         from peftlab.training.joining import joined_world, own_device
 
@@ -78,7 +79,7 @@ def run(
     if not world.is_first:
         pass  # the first process tells
     elif as_json:
-        print_result((result.folder / "record.json").read_text(encoding="utf-8").strip())
+        print_result((result.folder / RECORD_NAME).read_text(encoding="utf-8").strip())
     else:
         print("\n".join([summary(result), *next_commands(result)]))
     raise typer.Exit(0 if result.record.status == "success" else 1)

@@ -15,6 +15,7 @@ from typing import Any
 
 from peftlab.core.errors import UserError
 from peftlab.core.files import bring_back, try_to_write
+from peftlab.core.record import CELLS, ENSEMBLE_NAME, METRICS_NAME, RECIPE_NAME, RECORD_NAME, RECORDS_NAME, SUITE_NAME
 
 SEARCH_NAME = "search.json"
 """What a search is, in its folder."""
@@ -23,15 +24,15 @@ PARTS_OF_A_SEARCH = ("trials", "winner", "replaced", "logs")
 PAGE_ENDINGS = ("", ".html", ".htm")
 OUTPUT = "--output"
 """The option that names a file to write."""
-PARTS_OF_A_SUITE = ("cells", "tuning", "replaced", "logs")
+PARTS_OF_A_SUITE = (CELLS, "tuning", "replaced", "logs")
 """Folders of a suite that hold its runs."""
 
 
 def check_file(
     path: Path,
     *,
-    inputs: Iterable[Path | str] = (),
-    force: bool = False,
+    inputs: Iterable[Path | str],
+    force: bool,
     ours: str = "",
     is_ours: Callable[[Path], bool] = lambda path: False,
 ) -> None:
@@ -157,13 +158,13 @@ def _kind_of(folder: Path, below: str) -> str | None:
     if has("peftlab_export.json"):
         return "an export"
     # A recipe alone may be the user's; a run that is at work has no record yet.
-    if has("record.json") or (has("recipe.yaml") and (has(".lock") or has("metrics.jsonl"))):
+    if has(RECORD_NAME) or (has(RECIPE_NAME) and (has(".lock") or has(METRICS_NAME))):
         return "the folder of a run"
-    if has("ensemble.json"):
+    if has(ENSEMBLE_NAME):
         return "an ensemble"
-    if has("suite.yaml") and has("records.jsonl"):
+    if has(SUITE_NAME) and has(RECORDS_NAME):
         return "a pack"
-    if has("suite.yaml") and below in PARTS_OF_A_SUITE:
+    if has(SUITE_NAME) and below in PARTS_OF_A_SUITE:
         return "a suite's folder, which keeps its runs there"
     if has(SEARCH_NAME) and below in PARTS_OF_A_SEARCH:
         return "a search's folder, which keeps its runs there"

@@ -37,6 +37,11 @@ ScoreOf = Callable[[Mapping[str, "Tensor"]], float]
 """From values of trained parameters, by name, the score on the validation split; higher is better."""
 
 
+def below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The part of a state whose names begin with a prefix, by the rest of the names."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
 class TextPairs(Protocol):
     """Texts without labels, each with a changed copy of it (``data.augmentation`` with ``rows: unlabeled``)."""
 

@@ -20,8 +20,12 @@ from peftlab.core.errors import UserError
 from peftlab.core.files import is_unfinished, near_names, path_of, write_json
 
 SCHEMA_VERSION: Literal[1] = 1
-RECORD_NAME, RECIPE_NAME = "record.json", "recipe.yaml"
-PACK_INDEX_NAME = "pack.json"
+RECORD_NAME, RECIPE_NAME, METRICS_NAME = "record.json", "recipe.yaml", "metrics.jsonl"
+PREDICTIONS_NAME, CHECKPOINTS = "predictions.parquet", "checkpoints"
+"""In the folder of a run."""
+SUITE_NAME, CELLS = "suite.yaml", "cells"
+"""In the folder of a suite."""
+PACK_INDEX_NAME, RECORDS_NAME = "pack.json", "records.jsonl"
 """In the folder of a pack, which holds the records of a whole suite."""
 ENSEMBLE_NAME = "ensemble.json"
 """In the folder of an ensemble, which holds copies of its runs."""
@@ -298,7 +302,7 @@ def no_folder(path: Path) -> UserError:
 
 
 def _way_to_a_run(folder: Path) -> str:
-    if (folder / RECIPE_NAME).is_file() and any((folder / name).exists() for name in (".lock", "metrics.jsonl")):
+    if (folder / RECIPE_NAME).is_file() and any((folder / name).exists() for name in (".lock", METRICS_NAME)):
         recipe, place = shlex.quote(str(folder / RECIPE_NAME)), shlex.quote(str(folder))
         return f"Go on with the interrupted run by `peftlab run {recipe} --output-dir {place} --resume`."
     found = (record.parent for depth in ("*", "*/*") for record in folder.glob(f"{depth}/{RECORD_NAME}"))

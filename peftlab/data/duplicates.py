@@ -60,7 +60,7 @@ def _spelt(split: Split, columns: Sequence[str]) -> list[str]:
 
 
 def remove_duplicates(
-    splits: Mapping[str, Split], keys: Keys, told_apart_by: Sequence[str] = ()
+    splits: Mapping[str, Split], keys: Keys, told_apart_by: Sequence[str]
 ) -> tuple[dict[str, Split], dict[str, int]]:
     """Keep every text in one split, and once in train.
 

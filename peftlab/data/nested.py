@@ -14,7 +14,7 @@ def with_roots(columns: Collection[str]) -> set[str]:
 
 
 def nested_column(
-    columns: Mapping[str, Sequence[Any]], name: str, where: str, *, is_later_part: bool = False
+    columns: Mapping[str, Sequence[Any]], name: str, where: str, *, is_later_part: bool
 ) -> list[Any] | None:
     """The values of a field by its dotted name; of a list, ``answers.0.text`` takes the first item.
 

@@ -175,7 +175,7 @@ def find_public_data(name: str) -> PublicData:
 
 
 def fetch_public_data(
-    data: PublicData, folder: Path, *, offline: bool = False, report: ProgressCallback | None = None
+    data: PublicData, folder: Path, *, offline: bool, report: ProgressCallback | None = None
 ) -> list[Path]:
     """Write a data set's files from its copy on the Hub; those that are there stay as they are.
 

@@ -70,9 +70,9 @@ def load_table(
     config: DataConfig,
     *,
     keep: Collection[str],
-    folder: Path | None = None,
-    offline: bool = False,
-    report: ProgressCallback | None = None,
+    folder: Path | None,
+    offline: bool,
+    report: ProgressCallback | None,
 ) -> Table:
     """The one table behind an address that stands under a name in ``data.source``.
 

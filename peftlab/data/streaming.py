@@ -112,7 +112,7 @@ def _open(path: Path, config: DataConfig, keep: Sequence[str]) -> RowStream:
 
 
 def stream_standard_input(
-    source: BinaryIO, config: DataConfig, *, keep: Sequence[str], image_columns: Sequence[str] = ()
+    source: BinaryIO, config: DataConfig, *, keep: Sequence[str], image_columns: Sequence[str]
 ) -> RowStream:
     """CSV, TSV or JSON Lines from a pipe; the format must be said. Its rows may name any image.
 
@@ -147,8 +147,8 @@ def stream_given(
     config: DataConfig,
     *,
     keep: Sequence[str],
-    number_columns: Sequence[str] = (),
-    image_columns: Sequence[str] = (),
+    number_columns: Sequence[str],
+    image_columns: Sequence[str],
 ) -> RowStream:
     """The rows of the one table that a program has given; arguments as for :func:`stream_file`."""
     columns = next(iter(given.tables.values()))

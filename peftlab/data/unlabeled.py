@@ -25,9 +25,9 @@ def load_unlabeled(
     splits: Mapping[str, Split],
     *,
     seed: int,
-    folder: Path | None = None,
-    offline: bool = False,
-    report: ProgressCallback | None = None,
+    folder: Path | None,
+    offline: bool,
+    report: ProgressCallback | None,
 ) -> tuple[Split | None, dict[str, int]]:
     """The texts that the source gives without labels, and counts of those that were left out.
 

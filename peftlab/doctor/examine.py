@@ -8,7 +8,7 @@ from peftlab.doctor import machine, network, trials
 from peftlab.doctor.finding import Finding
 
 
-def examine(*, offline: bool = False) -> list[Finding]:
+def examine(*, offline: bool) -> list[Finding]:
     """Look at everything.
 
     Args:

@@ -28,7 +28,7 @@ class Change:
         return Change({**self.settings, **other.settings}, "; ".join(effects))
 
 
-def possible_changes(checked: CheckedModel, batch_size: int, *, evaluation_is_most: bool = False) -> list[Change]:
+def possible_changes(checked: CheckedModel, batch_size: int, *, evaluation_is_most: bool) -> list[Change]:
     """What can be changed about a recipe.
 
     Args:

@@ -113,7 +113,7 @@ def _ready(run: SavedRun, model: nn.Module, device: torch.device, *, virtual_tok
     return TunedModel.of_module(run, model, inference)
 
 
-def load_export(export: SavedExport | Path | str, *, device: torch.device | None = None) -> TunedModel:
+def load_export(export: SavedExport | Path | str, *, device: torch.device | None) -> TunedModel:
     """Load an export; merged ones through transformers, ONNX ones through onnxruntime.
 
     Args:
@@ -135,9 +135,9 @@ def load_export(export: SavedExport | Path | str, *, device: torch.device | None
 def load_ensemble(
     ensemble: SavedEnsemble,
     *,
-    offline: bool = False,
-    device: torch.device | None = None,
-    report: ProgressCallback | None = None,
+    offline: bool,
+    device: torch.device | None,
+    report: ProgressCallback | None,
 ) -> TunedEnsemble:
     """Load all runs of an ensemble; what is equal in their bases is in memory once.
 

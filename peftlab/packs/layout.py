@@ -15,25 +15,18 @@ from pydantic import Field
 
 from peftlab.core.config import Config
 from peftlab.core.folder_name import FolderName
-from peftlab.core.record import PACK_INDEX_NAME
+from peftlab.core.record import PACK_INDEX_NAME, PREDICTIONS_NAME, RECORDS_NAME
 
 PACK_VERSION: Literal[1] = 1
 INDEX_NAME = PACK_INDEX_NAME
-RECORDS_NAME = "records.jsonl"
-PREDICTIONS_NAME = "predictions.parquet"
 METRICS_NAME = "metrics.parquet"
 TRIALS_NAME = "tuning.parquet"
 DATA_NAMES = (RECORDS_NAME, PREDICTIONS_NAME, METRICS_NAME, TRIALS_NAME)
 REPORT_NAMES = ("report.html", "report.md")
-SUITE_NAME = "suite.yaml"
 SECONDS_NAME = "suite_seconds.json"
 SUITE_DATA_NAME = "suite_data.json"
 """Which data the runs have learned: it stays as it is, for `peftlab bench` to go on over the same ones."""
-CELLS, TRIALS = "cells", "tuning/trials"
-
-RUN_METRICS_NAME = "metrics.jsonl"
-RUN_PREDICTIONS_NAME = "predictions.parquet"
-"""What these files are called in the folder of a single run."""
+TRIALS = "tuning/trials"
 
 
 class PackedRun(Config):

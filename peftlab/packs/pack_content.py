@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftlab.core.errors import UserError
-from peftlab.core.record import RECORD_NAME
-from peftlab.packs.layout import CELLS, SECONDS_NAME, TRIALS, is_pack
+from peftlab.core.record import CELLS, RECORD_NAME
+from peftlab.packs.layout import SECONDS_NAME, TRIALS, is_pack
 from peftlab.packs.read_pack import open_pack, without_empty
 from peftlab.packs.runs import read_record_values, read_run_metrics, read_run_predictions, suite_cells
 

@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 
 from peftlab.core.files import PARTIAL, folder_bytes
-from peftlab.core.record import RECIPE_NAME, RECORD_NAME
-from peftlab.packs.layout import CELLS, RUN_METRICS_NAME, RUN_PREDICTIONS_NAME, SECONDS_NAME, TRIALS
+from peftlab.core.record import CELLS, METRICS_NAME, PREDICTIONS_NAME, RECIPE_NAME, RECORD_NAME
+from peftlab.packs.layout import SECONDS_NAME, TRIALS
 from peftlab.packs.pack_content import PackContent
 
 REMOVED_NAME = f".packed{PARTIAL}"
-PACKED_OF_A_RUN = frozenset({RECORD_NAME, RECIPE_NAME, RUN_METRICS_NAME, RUN_PREDICTIONS_NAME, ".lock"})
+PACKED_OF_A_RUN = frozenset({RECORD_NAME, RECIPE_NAME, METRICS_NAME, PREDICTIONS_NAME, ".lock"})
 """Files of a cell that a pack gives back; whatever else there is keeps the folder."""
 
 

@@ -14,19 +14,8 @@ import pydantic
 
 from peftlab.core.config import first_mistake
 from peftlab.core.errors import UserError, did_you_mean, first_line
-from peftlab.core.record import RunRecord, parse_record
-from peftlab.packs.layout import (
-    CELLS,
-    INDEX_NAME,
-    METRICS_NAME,
-    PACK_VERSION,
-    PREDICTIONS_NAME,
-    RECORDS_NAME,
-    TRIALS,
-    TRIALS_NAME,
-    PackedRun,
-    PackIndex,
-)
+from peftlab.core.record import CELLS, PREDICTIONS_NAME, RECORDS_NAME, RunRecord, parse_record
+from peftlab.packs.layout import INDEX_NAME, METRICS_NAME, PACK_VERSION, TRIALS, TRIALS_NAME, PackedRun, PackIndex
 
 if TYPE_CHECKING:
     import pyarrow as pa

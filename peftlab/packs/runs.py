@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftlab.core.errors import UserError, did_you_mean, first_line
-from peftlab.core.record import RECORD_NAME, RunRecord, read_record
-from peftlab.packs.layout import (
+from peftlab.core.record import (
     CELLS,
-    INDEX_NAME,
+    METRICS_NAME,
+    PREDICTIONS_NAME,
+    RECORD_NAME,
     RECORDS_NAME,
-    RUN_METRICS_NAME,
-    RUN_PREDICTIONS_NAME,
     SUITE_NAME,
-    is_pack,
+    RunRecord,
+    read_record,
 )
+from peftlab.packs.layout import INDEX_NAME, is_pack
 from peftlab.packs.read_pack import REMEDY, Pack, open_pack, packed_names
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def read_run_metrics(path: Path) -> list[dict[str, Any]]:
         UserError: It is in a pack that is damaged.
     """
     packed = find_packed(path)
-    return read_metrics_file(path / RUN_METRICS_NAME) if packed is None else packed[0].metrics(packed[1])
+    return read_metrics_file(path / METRICS_NAME) if packed is None else packed[0].metrics(packed[1])
 
 
 def read_metrics_file(path: Path) -> list[dict[str, Any]]:
@@ -149,12 +150,12 @@ def read_run_predictions(path: Path, columns: Sequence[str] | None = None) -> pa
     """
     packed = find_packed(path)
     if packed is None:
-        return read_predictions_file(path / RUN_PREDICTIONS_NAME, columns)
+        return read_predictions_file(path / PREDICTIONS_NAME, columns)
     table = packed[0].predictions(packed[1])
     return table if table is None or columns is None else table.select(list(columns))
 
 
-def read_predictions_file(path: Path, columns: Sequence[str] | None = None) -> pa.Table | None:
+def read_predictions_file(path: Path, columns: Sequence[str] | None) -> pa.Table | None:
     """A ``predictions.parquet``, or some of its columns; None where there is none.
 
     Raises:

@@ -7,19 +7,8 @@ import shutil
 from pathlib import Path
 
 from peftlab.core.files import atomic_folder, unfinished_in, write_json, write_text
-from peftlab.core.record import RECIPE_NAME, RECORD_NAME
-from peftlab.packs.layout import (
-    CELLS,
-    DATA_NAMES,
-    INDEX_NAME,
-    REPORT_NAMES,
-    RUN_METRICS_NAME,
-    RUN_PREDICTIONS_NAME,
-    SECONDS_NAME,
-    SUITE_DATA_NAME,
-    SUITE_NAME,
-    TRIALS,
-)
+from peftlab.core.record import CELLS, METRICS_NAME, PREDICTIONS_NAME, RECIPE_NAME, RECORD_NAME, SUITE_NAME
+from peftlab.packs.layout import DATA_NAMES, INDEX_NAME, REPORT_NAMES, SECONDS_NAME, SUITE_DATA_NAME, TRIALS
 from peftlab.packs.read_pack import Pack, open_pack
 from peftlab.recipe.schema import write_yaml_values
 
@@ -80,6 +69,6 @@ def _unpack_run(pack: Pack, run: str, folder: Path) -> None:
         write_yaml_values(record["recipe"], partial / RECIPE_NAME)
         if lines:
             text = "".join(json.dumps(line) + "\n" for line in lines)
-            write_text(partial / RUN_METRICS_NAME, text)
+            write_text(partial / METRICS_NAME, text)
         if table is not None:
-            pq.write_table(table, partial / RUN_PREDICTIONS_NAME)
+            pq.write_table(table, partial / PREDICTIONS_NAME)

@@ -13,17 +13,14 @@ from pathlib import Path
 
 from peftlab.core.errors import UserError
 from peftlab.core.files import PARTIAL, atomic_folder, bring_back, near_names, write_text
+from peftlab.core.record import CELLS, PREDICTIONS_NAME, RECORDS_NAME, SUITE_NAME
 from peftlab.packs.audits import AUDITS_NAME
 from peftlab.packs.layout import (
-    CELLS,
     DATA_NAMES,
     INDEX_NAME,
     METRICS_NAME,
-    PREDICTIONS_NAME,
-    RECORDS_NAME,
     REPORT_NAMES,
     SUITE_DATA_NAME,
-    SUITE_NAME,
     TRIALS,
     TRIALS_NAME,
     PackedRun,
@@ -64,7 +61,7 @@ class Packed:
     kept: dict[str, int] = field(default_factory=dict)
 
 
-def pack_suite(folder: Path | str, write_reports: WriteReports, *, output: Path | str | None = None) -> Packed:
+def pack_suite(folder: Path | str, write_reports: WriteReports, *, output: Path | str | None) -> Packed:
     """Make a pack.
 
     Args:

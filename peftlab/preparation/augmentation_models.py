@@ -42,7 +42,7 @@ def check_needed(
     *,
     offline: bool,
     report: ProgressCallback,
-    folder: Path | None = None,
+    folder: Path | None,
 ) -> None:
     """See that a model is there, and can do what is asked of it; no weights are loaded.
 

@@ -18,10 +18,11 @@ from peftlab.core.splits import Split
 from peftlab.core.task import Task
 from peftlab.data.augmenting import join_rows
 from peftlab.data.columns import take
-from peftlab.data.duplicates import text_key, text_keys
+from peftlab.data.duplicates import text_keys
 from peftlab.data.ordering import draw_first, random_order
 from peftlab.data.splits import LoadedData, fingerprint
 from peftlab.data.unlabeled import HELD_OUT, without_near
+from peftlab.preparation.overlap import without_rows_of
 
 MUST_NOT_MEET = {"train": ("validation", "test"), "validation": ("train",), "test": ("train", "validation")}
 """Earlier splits whose rows may not be in a new one."""
@@ -43,9 +44,7 @@ def without_earlier_rows(own: LoadedData, earlier: Sequence[LoadedData], task: T
 
     def without(split: Split, name: str) -> Split:
         theirs = [data.splits[other] for data in earlier for other in MUST_NOT_MEET[name] if other in data.splits]
-        seen = {key for each in theirs for key in _keys(each, task)}
-        kept = [at for at, key in enumerate(_keys(split, task)) if key not in seen]
-        return split if len(kept) == len(split) else take(split, kept)
+        return without_rows_of(split, theirs, task)
 
     for name, split in own.splits.items():
         splits[name] = without(split, name)
@@ -134,7 +133,3 @@ def _joined(own: Split, others: Mapping[int, Split], starts: Sequence[int]) -> S
 def _count_of_numbers(data: LoadedData) -> int:
     """One more than the greatest number that a row of the data has."""
     return 1 + max(max(split.index, default=-1) for split in data.splits.values())
-
-
-def _keys(split: Split, task: Task) -> list[bytes]:
-    return [text_key(texts) for texts in task.compared_texts(split)]

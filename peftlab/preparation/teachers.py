@@ -19,10 +19,9 @@ from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.errors import DataError
 from peftlab.core.splits import Split
 from peftlab.core.task import Task
-from peftlab.data.columns import take
-from peftlab.data.duplicates import text_key
 from peftlab.data.splits import LoadedData
 from peftlab.data.unlabeled import without_near
+from peftlab.preparation.overlap import without_rows_of
 from peftlab.recipe.schema import Recipe
 
 SEEN_BY = {"validation": ("train",), "test": ("train", "validation")}
@@ -60,11 +59,6 @@ def check_teachers(recipe: Recipe, labels: tuple[str, ...] | None = None) -> Non
         check_same_question(run, recipe.task, labels, who="the recipe", hint=hint)
 
 
-def keys_of(task: Task, split: Split | None) -> list[bytes]:
-    """What tells whether rows of two splits are the same."""
-    return [] if split is None else [text_key(texts) for texts in task.compared_texts(split)]
-
-
 def without_rows_of_teachers(data: LoadedData, task: Task, teachers: Sequence[Mapping[str, Split]]) -> LoadedData:
     """The data of a student without the rows that must not meet its teachers, which are counted.
 
@@ -79,10 +73,8 @@ def without_rows_of_teachers(data: LoadedData, task: Task, teachers: Sequence[Ma
     splits, counts = dict(data.splits), dict[str, Any]()
 
     def without(split: Split, name: str) -> Split:
-        others = (TESTED_ON | SEEN_BY)[name]
-        seen = {key for own in teachers for other in others for key in keys_of(task, own.get(other))}
-        kept = [at for at, key in enumerate(keys_of(task, split)) if key not in seen]
-        return split if len(kept) == len(split) else take(split, kept)
+        theirs = [own[other] for own in teachers for other in (TESTED_ON | SEEN_BY)[name] if other in own]
+        return without_rows_of(split, theirs, task)
 
     for name in (*TESTED_ON, *SEEN_BY):
         if name not in splits:

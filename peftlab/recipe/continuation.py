@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from peftlab.core.config import Config
+from peftlab.core.record import CELLS
 
 EARLIER = "$earlier"
 """Stands for the folder of the run before, where that is not known or does not matter."""
@@ -47,7 +48,7 @@ def without_folder(values: dict[str, Any]) -> dict[str, Any]:
         values: Of a recipe, in plain types.
     """
     run = (values.get("continues") or {}).get("run")
-    if not isinstance(run, str) or Path(run).parent.name != "cells":
+    if not isinstance(run, str) or Path(run).parent.name != CELLS:
         return values
     place: dict[str, Any] = put_in_place(values, run, Path(run).name)
     return place

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt, PrivateAttr
 
+from peftlab.core.hooks import below
 from peftlab.core.past import Past
 from peftlab.core.regularizer import REGULARIZERS
 from peftlab.core.task import Task
@@ -66,14 +67,10 @@ class Ewc(KeepsStart):
 
     def restore(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
         """Take both up."""
-        super().restore(model, _below("start/", state))
+        super().restore(model, below("start/", state))
         weights = trained_weights(model)
-        fisher = _below("fisher/", state)
+        fisher = below("fisher/", state)
         self._fisher = {name: value.to(weights[name].device, copy=True) for name, value in fisher.items()}
-
-
-def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def diagonal_fisher(model: nn.Module, task: Task, examples: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -153,7 +153,7 @@ class Comparison:
 
 
 def build_comparisons(
-    entries: Sequence[Entry], metric: str | None = None
+    entries: Sequence[Entry], metric: str | None
 ) -> tuple[list[Comparison], list[Excluded], list[Shift]]:
     """Sort runs into comparisons and evaluate each.
 

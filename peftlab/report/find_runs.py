@@ -12,12 +12,12 @@ from typing import Any
 
 from peftlab.core.errors import UserError
 from peftlab.core.files import bring_back, is_unfinished, near_names
-from peftlab.core.record import ENSEMBLE_NAME, RECIPE_NAME, RECORD_NAME, RunRecord
+from peftlab.core.record import ENSEMBLE_NAME, RECIPE_NAME, RECORD_NAME, SUITE_NAME, RunRecord
 from peftlab.packs.runs import find_packed, read_run_record, suite_cells
 from peftlab.recipe.continuation import EARLIER, put_in_place
 from peftlab.report.entry import Costs, Entry, Excluded, flatten
 from peftlab.report.peft_results import looks_like_peft_result, read_peft_result
-from peftlab.report.suites import SUITE_NAME, SuiteInfo, read_suite, suite_folder
+from peftlab.report.suites import SuiteInfo, read_suite, suite_folder
 
 MISSING = "not_run"
 """The status of a planned run that has left no record."""
@@ -37,7 +37,7 @@ class Found:
     """Suites that were read as a whole; of others nothing says that a run which is not here was not made."""
 
 
-def read_folders(directories: Sequence[Path], *, base: Path | None = None) -> Found:
+def read_folders(directories: Sequence[Path], *, base: Path | None) -> Found:
     """Read every record below some folders.
 
     Args:
@@ -158,7 +158,7 @@ def _read(path: Path, shown: str, found: Found, base: Path | None) -> None:
         found.unreadable[path] = str(error.strerror)
 
 
-def entry_of(record: RunRecord, folder: Path, shown_path: str, suite: Path | None = None) -> Entry:
+def entry_of(record: RunRecord, folder: Path, shown_path: str, suite: Path | None) -> Entry:
     """A record as a report sees it."""
     recipe = record.recipe
     run = _get(recipe, "continues", "run")

@@ -12,12 +12,11 @@ from typing import Any
 
 from peftlab.core.config import read_yaml
 from peftlab.core.errors import UserError
+from peftlab.core.record import CELLS, SUITE_NAME
 from peftlab.core.selection import labels_name
 from peftlab.packs.layout import PackIndex, is_pack
 from peftlab.packs.read_pack import open_pack
 from peftlab.report.entry import Excluded
-
-SUITE_NAME = "suite.yaml"
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ class SuiteInfo:
 def suite_folder(run_folder: Path) -> Path | None:
     """The folder of the suite that a run's folder is a cell of."""
     cells = run_folder.parent
-    return cells.parent if cells.name == "cells" and (cells.parent / SUITE_NAME).is_file() else None
+    return cells.parent if cells.name == CELLS and (cells.parent / SUITE_NAME).is_file() else None
 
 
 def read_suite(folder: Path, shown_path: str) -> SuiteInfo:

@@ -45,7 +45,7 @@ def write_card(
     *,
     task: Task,
     library: str,
-    intervals: ExampleIntervals = NO_INTERVALS,
+    intervals: ExampleIntervals,
     usage: str = "",
     export: str | None = None,
 ) -> Path:

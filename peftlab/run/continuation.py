@@ -12,6 +12,7 @@ from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.config import Config, Document
 from peftlab.core.errors import ConfigError, UnsupportedError, UserError, first_line
 from peftlab.core.past import BEFORE
+from peftlab.core.record import PREDICTIONS_NAME, RECIPE_NAME
 from peftlab.measurement.example_intervals import intervals_of_file
 from peftlab.recipe.schema import Recipe, assign, build_recipe, override
 from peftlab.run.reproduce.pairing import PairedAnswers, Unjudged, read_answers
@@ -46,7 +47,7 @@ def continuation_recipe(
         task = earlier.recipe.task.registered_name
         raise UnsupportedError(f"the task {task} made the run's data itself, and new rows would be none of its own")
     values["data"] = earlier.recipe.data.model_dump(mode="json", exclude_defaults=True)
-    document = Document(source=str(earlier.folder / "recipe.yaml"), values=values)
+    document = Document(source=str(earlier.folder / RECIPE_NAME), values=values)
     changes: dict[str, Any] = {
         "name": _next_name(earlier.name),
         "continues": {"run": str(earlier.folder.resolve()), "replay": replay},
@@ -114,7 +115,7 @@ def compare_with_earlier(result: RunResult) -> list[Change]:
         return []
     run = SavedRun.open(result.folder)
     recipe, metric = with_learned(run.recipe, record.learned), str(record.recipe["evaluation"]["metric"])
-    path = result.folder / "predictions.parquet"
+    path = result.folder / PREDICTIONS_NAME
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:

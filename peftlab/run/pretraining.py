@@ -20,7 +20,7 @@ NOTE = "pretraining"
 
 
 def with_pretrained_base(
-    checked: CheckedRecipe, folder: Path, execute: Execute, *, reporter: Reporter, processes: int = 1
+    checked: CheckedRecipe, folder: Path, execute: Execute, *, reporter: Reporter, processes: int
 ) -> CheckedRecipe:
     """The recipe on a base that has read its training texts, and those without labels.
 

@@ -16,7 +16,15 @@ from peftlab.core.destination import check_folder
 from peftlab.core.errors import UserError
 from peftlab.core.files import names_in
 from peftlab.core.folder_lock import alone_in
-from peftlab.core.record import RECIPE_NAME, RECORD_NAME, RunRecord, read_record
+from peftlab.core.record import (
+    CHECKPOINTS,
+    METRICS_NAME,
+    PREDICTIONS_NAME,
+    RECIPE_NAME,
+    RECORD_NAME,
+    RunRecord,
+    read_record,
+)
 from peftlab.recipe.schema import Recipe, write_recipe
 from peftlab.run.at_work import LOCK_NAME, signed
 from peftlab.training.checkpoints import CheckpointFolder
@@ -40,12 +48,12 @@ class RunFolder:
     @property
     def checkpoints(self) -> CheckpointFolder:
         """Its checkpoints."""
-        return CheckpointFolder(self.path / "checkpoints")
+        return CheckpointFolder(self.path / CHECKPOINTS)
 
     @property
     def metrics(self) -> Path:
         """Its metrics log."""
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS_NAME
 
     @property
     def has_begun(self) -> bool:
@@ -55,7 +63,7 @@ class RunFolder:
     @property
     def predictions(self) -> Path:
         """Its predictions."""
-        return self.path / "predictions.parquet"
+        return self.path / PREDICTIONS_NAME
 
     @property
     def compared(self) -> Path:

@@ -35,7 +35,7 @@ def with_pseudo_labels(
     device: torch.device,
     offline: bool,
     reporter: Reporter,
-    processes: int = 1,
+    processes: int,
 ) -> CheckedRecipe:
     """The recipe with what its teachers say added to the training rows.
 

@@ -47,7 +47,7 @@ class Selection:
     rows: Sequence[Mapping[str, Any]]
 
 
-def build_strategy(name: str, settings: Sequence[str] = ()) -> Strategy:
+def build_strategy(name: str, settings: Sequence[str]) -> Strategy:
     """A strategy with its settings.
 
     Args:
@@ -73,9 +73,9 @@ def select_rows(
     count: int,
     *,
     reading: Callable[[Recipe], DataConfig],
-    seed: int = 0,
-    offline: bool = False,
-    device: torch.device | None = None,
+    seed: int,
+    offline: bool,
+    device: torch.device | None,
     reporter: Reporter,
 ) -> Selection:
     """Choose rows of a table to label next.
@@ -138,7 +138,7 @@ def _data_of(saved: Saved, offline: bool, reporter: Reporter) -> Mapping[str, Sp
     return data.splits
 
 
-def _check_count(count: int, rows: int, where: str, *, because: str = "") -> None:
+def _check_count(count: int, rows: int, where: str, *, because: str) -> None:
     if count <= rows:
         return
     left = f"only {rows} can be chosen ({because})" if because else f"the pool has only {rows}"

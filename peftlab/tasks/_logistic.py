@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def fit_logistic(vectors: Tensor, labels: Tensor, classes: int, *, strength: float = 1.0) -> tuple[Tensor, Tensor]:
+def fit_logistic(vectors: Tensor, labels: Tensor, classes: int, *, strength: float) -> tuple[Tensor, Tensor]:
     """The weights that minimise the summed cross-entropy plus half the squared norm of the weights over ``strength``.
 
     Vectors are divided by their mean length before, so that ``strength`` means the same whatever the model's scale.

@@ -62,9 +62,7 @@ class CausalLm(DecoderTask):
             ids = stream.tokens[start:stop].tolist()
             return {"input_ids": ids, "labels": shifted(ids, 1)}
 
-        blocks = Blocks(stream, length=self.max_length, overlap=1, make=make)
-        index = [split.index[row] for row in blocks.first_rows]
-        return EncodedSplit(split.name, index, blocks, {"tokens": len(stream.tokens)})
+        return Blocks(stream, length=self.max_length, overlap=1, make=make).as_split(split)
 
     def predict_examples(
         self, model: nn.Module, examples: Sequence[Example], pad_token_id: int, inference: Inference

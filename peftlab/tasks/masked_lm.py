@@ -95,9 +95,7 @@ class MaskedLm(LanguageTask):
             }
             return example if split.name == "train" else self._masked(example, _draws_of(example))
 
-        blocks = Blocks(stream, length=self.max_length - len(first) - len(last), overlap=0, make=make)
-        index = [split.index[row] for row in blocks.first_rows]
-        return EncodedSplit(split.name, index, blocks, {"tokens": len(stream.tokens)})
+        return Blocks(stream, length=self.max_length - len(first) - len(last), overlap=0, make=make).as_split(split)
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """Padded tokens and labels (batch × length); training blocks are masked here, from torch's generator."""

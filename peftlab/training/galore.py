@@ -42,9 +42,9 @@ def build_galore(
     groups: list[dict[str, Any]],
     learning_rate: float,
     *,
-    rank: int = 128,
-    update_proj_gap: int = 200,
-    scale: float = 1.0,
+    rank: int,
+    update_proj_gap: int,
+    scale: float,
 ) -> CheckpointedGaLore:
     """GaLore for the matrices of groups that say ``low_rank``.
 

@@ -171,7 +171,7 @@ def combined_hash(hashes: Mapping[str, str]) -> str:
 
 
 def check_adapter_changed(
-    before: Mapping[str, str], after: Mapping[str, str], *, steps: int, may_end_unchanged: Collection[str] = ()
+    before: Mapping[str, str], after: Mapping[str, str], *, steps: int, may_end_unchanged: Collection[str]
 ) -> Guard:
     """Every trainable tensor ended elsewhere than it began, the head's included.
 

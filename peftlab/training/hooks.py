@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from peftlab.core.errors import ConfigError
 from peftlab.core.given_values import check_kind
-from peftlab.core.hooks import Backward, LossFunction, ScoreOf, TrainingHooks, TrainingRows
+from peftlab.core.hooks import Backward, LossFunction, ScoreOf, TrainingHooks, TrainingRows, below
 from peftlab.core.lent_weights import lent_weights
 from peftlab.core.method import MethodContext
 from peftlab.core.past import Past
@@ -80,7 +80,7 @@ class HookList:
         """
         for hook in hooks:
             hook.begin(model, context)
-            own = _own(hook, begun or {})
+            own = below(f"{hook.registered_name}/", begun or {})
             if rows is not None and hook.needs_rows and own:
                 hook.restore(model, own)
             elif rows is not None and hook.needs_rows:
@@ -107,7 +107,7 @@ class HookList:
         """What all keep of the earlier run: ``<hook's name>/<key>``."""
         found: dict[str, Tensor] = {}
         for hook in self._hooks:
-            own = hook.remember(model, replace(past, kept=_own(hook, past.kept)))
+            own = hook.remember(model, replace(past, kept=below(f"{hook.registered_name}/", past.kept)))
             found |= {f"{hook.registered_name}/{key}": value for key, value in own.items()}
         return found
 
@@ -155,13 +155,13 @@ class HookList:
     def restore(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
         """Give each hook its own back."""
         for hook in self._hooks:
-            hook.restore(model, _own(hook, state))
+            hook.restore(model, below(f"{hook.registered_name}/", state))
 
     def restore_best(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
         """Give each hook its own of the best evaluation back; one that chooses at the end knows later weights too."""
         for hook in self._hooks:
             if type(hook).weights_at_end is TrainingHooks.weights_at_end:
-                hook.restore(model, _own(hook, state))
+                hook.restore(model, below(f"{hook.registered_name}/", state))
 
     def follow(self, optimizer: Any) -> None:
         """Evaluate and keep the averages of an optimizer that has some, such as a schedule-free one."""
@@ -205,12 +205,6 @@ class HookList:
     def guards(self, model: nn.Module, context: MethodContext) -> dict[str, Guard]:
         """The guards of all."""
         return {name: guard for hook in self._hooks for name, guard in hook.guards(model, context).items()}
-
-
-def _own(hook: TrainingHooks, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What a hook gave, by its own names."""
-    prefix = f"{hook.registered_name}/"
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def _within(hook: TrainingHooks, inner: Backward, model: nn.Module, batch: Mapping[str, Tensor]) -> Backward:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from peftlab.core.devices import AUTO, choose_device
+from peftlab.core.devices import choose_device
 from peftlab.core.errors import RunFailedError, UserError, first_line
 from peftlab.training.launch import LAUNCHER, STORE_FILE, Started, find_start
 from peftlab.training.processes import Processes
@@ -46,7 +46,7 @@ class NoFirstProcessError(RunFailedError):
 
 
 @contextlib.contextmanager
-def joined_world(device: str = AUTO, timeout: float = TIMEOUT) -> Iterator[World]:
+def joined_world(device: str, timeout: float = TIMEOUT) -> Iterator[World]:
     """The world that this process is in, as long as the block lasts; within such a block the same one.
 
     An error that leaves the block ends all processes.

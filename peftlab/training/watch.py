@@ -67,7 +67,7 @@ class Watch:
         """After which a silent process counts as gone."""
         return datetime.timedelta(seconds=self._timeout)
 
-    def announce(self, problem: PeftlabError | None = None) -> None:
+    def announce(self, problem: PeftlabError | None) -> None:
         """Say that this process is there; all do so before anybody listens.
 
         Args:

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from peftlab.artifact.saved_folder import EXPORT_NAME
-from peftlab.bench.suite_folder import SUITE_NAME
 from peftlab.core.destination import owner_of
-from peftlab.core.record import RECIPE_NAME, RECORD_NAME
+from peftlab.core.record import RECIPE_NAME, RECORD_NAME, SUITE_NAME
 from peftlab.run.run_folder import LOCK_NAME
 from tests.conftest import Command
 from tests.report.fakes import METHODS, write_suite

@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from peftlab.packs.layout import RECORDS_NAME, TRIALS_NAME
+from peftlab.core.record import RECORDS_NAME
+from peftlab.packs.layout import TRIALS_NAME
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 PACKS = sorted(path.parent for path in RESULTS.glob(f"*/{RECORDS_NAME}"))

@@ -121,7 +121,7 @@ def predict(counts: Floats, first: int, baseline: Baseline) -> Forecast:
     return _filter(counts, first, baseline)[0]
 
 
-def final_level(counts: Floats, first: int, baseline: Baseline, heard: Heard | None = None) -> Floats:
+def final_level(counts: Floats, first: int, baseline: Baseline, heard: Heard | None) -> Floats:
     """The level after the last hour."""
     return _filter(counts, first, baseline, heard)[1]
 

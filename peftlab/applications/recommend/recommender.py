@@ -128,7 +128,7 @@ class Recommender:
         history: Ints,
         *,
         passed: Ints | None = None,
-        text: str = "",
+        text: str,
         count: int = 10,
         temperature: float | None = None,
         diversity: float | None = None,
@@ -167,7 +167,7 @@ class Recommender:
         ]
         return Suggestions(found, list(zip(items.tolist(), scores.tolist(), strict=True)))
 
-    def suggest_new(self, history: Ints, count: int, passed: Ints | None = None) -> list[Suggestion]:
+    def suggest_new(self, history: Ints, count: int, passed: Ints | None) -> list[Suggestion]:
         """Items that nobody had chosen when this was built, by their texts."""
         places = new_items(self._models.popularity, [*history.tolist(), *([] if passed is None else passed.tolist())])
         if not len(places) or not len(history):

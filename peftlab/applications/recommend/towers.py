@@ -112,7 +112,7 @@ class Towers:
         return mix(found[0], found[-1], self._share)
 
 
-def load_tower(place: Workplace, *, tuned: bool = True) -> TunedModel:
+def load_tower(place: Workplace, *, tuned: bool) -> TunedModel:
     """The text tower; or its base, before tuning."""
     from peftlab.artifact.saved_run import SavedRun
     from peftlab.core.devices import choose_device

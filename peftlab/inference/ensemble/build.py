@@ -25,13 +25,11 @@ from peftlab.inference.ensemble.scoring import (
     notes_of,
     paired_test,
     scores_of,
+    write_predictions,
 )
 from peftlab.inference.ensemble.tuned_ensemble import TunedEnsemble
 from peftlab.inference.export.export import check_output
 from peftlab.inference.load_tuned import load_members
-from peftlab.training.evaluation import PredictionWriter
-
-PREDICTIONS = "predictions.parquet"
 
 
 def build_ensemble(
@@ -87,9 +85,7 @@ def build_ensemble(
     with atomic_folder(output) as partial:
         for at, run in enumerate(runs, start=1):
             copy_member(run, partial / MEMBERS / str(at))
-        with PredictionWriter(partial / PREDICTIONS) as writer:
-            for name, split in held.splits.items():
-                writer.write(name, split.index, said[name])
+        write_predictions(partial, held.splits, said)
         write_ensemble(description, partial)
     return description
 

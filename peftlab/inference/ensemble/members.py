@@ -13,7 +13,8 @@ from peftlab.core.reporter import ProgressCallback
 from peftlab.core.splits import Split
 from peftlab.data.columns import take
 from peftlab.preparation.load_data import load_data
-from peftlab.preparation.teachers import SEEN_BY, keys_of
+from peftlab.preparation.overlap import rows_not_in
+from peftlab.preparation.teachers import SEEN_BY
 
 
 def open_members(folders: Sequence[Path]) -> list[SavedRun]:
@@ -63,9 +64,8 @@ def held_out_rows(runs: Sequence[SavedRun], *, offline: bool, report: ProgressCa
     for name, seen_by in SEEN_BY.items():
         if name not in splits[0]:
             continue
-        seen = {key for own in splits for other in seen_by for key in keys_of(task, own.get(other))}
         split = splits[0][name]
-        fresh = [at for at, key in enumerate(keys_of(task, split)) if key not in seen]
+        fresh = rows_not_in(split, [own[other] for own in splits for other in seen_by if other in own], task)
         left_out[name] = len(split) - len(fresh)
         if left_out[name]:
             report(f"{left_out[name]} of {len(split)} {name} rows are left out: another run has seen them in training")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from peftlab.core.errors import DataError
 from peftlab.core.metric import METRICS, signed
-from peftlab.core.record import PairedTest
+from peftlab.core.record import PREDICTIONS_NAME, PairedTest
 from peftlab.core.reporter import Reporter, progress_bar
 from peftlab.core.splits import Split
 from peftlab.core.task import Prediction, Task
@@ -16,6 +16,7 @@ from peftlab.inference.tuned_model import TunedModel
 from peftlab.measurement.calibration import CalibrationMeter
 from peftlab.measurement.example_intervals import ExampleIntervals, example_intervals, example_values
 from peftlab.recipe.schema import Recipe
+from peftlab.training.evaluation import PredictionWriter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +41,13 @@ def ask(tuned: TunedModel, splits: Mapping[str, Split], reporter: Reporter, who:
                 reporter.advance(len(part))
         said[name] = found
     return said
+
+
+def write_predictions(folder: Path, splits: Mapping[str, Split], said: Said) -> None:
+    """Write what was said of the rows of splits into a folder, as a run has it."""
+    with PredictionWriter(folder / PREDICTIONS_NAME) as writer:
+        for name, split in splits.items():
+            writer.write(name, split.index, said[name])
 
 
 def scores_of(said: Said, recipe: Recipe, labels: tuple[str, ...]) -> dict[str, dict[str, float]]:

@@ -24,10 +24,9 @@ from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.core.files import atomic_folder, folder_bytes
 from peftlab.core.greedy_choice import choose_greedily
 from peftlab.core.metric import signed
-from peftlab.core.record import PairedTest, RunRecord, Soup, SoupPart, write_record
+from peftlab.core.record import PREDICTIONS_NAME, RECIPE_NAME, PairedTest, RunRecord, Soup, SoupPart, write_record
 from peftlab.core.reporter import Reporter
 from peftlab.core.splits import EncodedSplit, Split
-from peftlab.inference.ensemble.build import PREDICTIONS
 from peftlab.inference.ensemble.earlier import ALREADY, earlier_soup
 from peftlab.inference.ensemble.members import HeldOut, held_out_rows, open_members
 from peftlab.inference.ensemble.scoring import (
@@ -40,6 +39,7 @@ from peftlab.inference.ensemble.scoring import (
     notes_of,
     paired_test,
     scores_of,
+    write_predictions,
 )
 from peftlab.inference.export.export import check_output
 from peftlab.inference.load_tuned import load_run
@@ -49,7 +49,6 @@ from peftlab.measurement.environment import describe_environment
 from peftlab.measurement.example_intervals import ExampleIntervals, intervals_of_file
 from peftlab.recipe.schema import write_recipe
 from peftlab.run.card import write_card
-from peftlab.training.evaluation import PredictionWriter
 
 SoupKind = Literal["uniform", "greedy"]
 
@@ -143,7 +142,7 @@ def build_soup(
 
 def _result(run: SavedRun) -> SoupResult:
     """Of a soup that is there."""
-    record, file = run.record, run.folder / PREDICTIONS
+    record, file = run.record, run.folder / PREDICTIONS_NAME
     intervals = {split: intervals_of_file(file, split, scores) for split, scores in record.scores.items()}
     comparison = None if record.soup is None else record.soup.comparison
     return SoupResult(record=record, intervals=by_split(intervals), notes=notes_of(intervals), comparison=comparison)
@@ -199,9 +198,7 @@ class _Cook:
         record = record.model_copy(update={"learned": learned, "calibration": calibrate(task, kept, tuned.labels)})
         write_record(record, folder)
         said = ask(self._load(folder), held.splits, self._reporter, "the soup")
-        with PredictionWriter(folder / PREDICTIONS) as writer:
-            for name, split in held.splits.items():
-                writer.write(name, split.index, said[name])
+        write_predictions(folder, held.splits, said)
         rows = {name: len(split) for name, split in held.splits.items()}
         summary = record.data and record.data.model_copy(update={"rows": {**record.data.rows, **rows}})
         environment = describe_environment(tuned.module()[1].device, deterministic=tuned.recipe.training.deterministic)
@@ -210,7 +207,7 @@ class _Cook:
 
     def _write(self, runs: Sequence[SavedRun], record: RunRecord, folder: Path) -> None:
         write_soup(runs, folder)
-        write_recipe(replace_config(self._first.recipe, name=record.name), folder / "recipe.yaml")
+        write_recipe(replace_config(self._first.recipe, name=record.name), folder / RECIPE_NAME)
         write_record(record, folder)
 
     def _load(self, folder: Path) -> TunedModel:

@@ -158,9 +158,9 @@ def export_tuned(
     output: Path | str,
     *,
     offline: bool,
-    device: torch.device | None = None,
+    device: torch.device | None,
     reporter: Reporter,
-    max_score_loss: float | None = None,
+    max_score_loss: float | None,
     composed_of: Sequence[ComposedPart] = (),
     source: MadeOf | None = None,
 ) -> ExportDescription:

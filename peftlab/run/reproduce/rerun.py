@@ -9,7 +9,7 @@ from peftlab.artifact.saved_folder import naming_plugins
 from peftlab.core.config import Document
 from peftlab.core.devices import AUTO
 from peftlab.core.errors import UserError
-from peftlab.core.record import RunRecord
+from peftlab.core.record import RECORD_NAME, RunRecord
 from peftlab.core.reporter import Reporter
 from peftlab.core.threads import is_set_by_user, keep_threads
 from peftlab.models.remote_code import of_another_hand
@@ -62,7 +62,7 @@ def reproduce(
             hint="Reproduce its runs, which its record names under `soup`, and make the mean again by "
             "`peftlab ensemble`.",
         )
-    document = Document(source=str(run / "record.json"), values=of_another_hand(before.recipe), folder=run)
+    document = Document(source=str(run / RECORD_NAME), values=of_another_hand(before.recipe), folder=run)
     with naming_plugins(before.environment.get("versions") or {}):
         recipe = build_recipe(document, default_name=before.name)
     _keep_threads(before)

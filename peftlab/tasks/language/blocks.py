@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
-from peftlab.core.splits import Example
+from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.tasks.language.user_text import encode_as_text
 
 ROWS_AT_ONCE = 1000
@@ -75,11 +75,15 @@ class Blocks(Sequence[Example]):
         self._ranges = [
             (start, min(start + length, count)) for start in range(0, max(1, count - overlap), stride) if count
         ]
-        self._make = make
-        self.first_rows = [stream.row_at(start) for start, _ in self._ranges]
+        self._make, self._stream = make, stream
 
     def __len__(self) -> int:
         return len(self._ranges)
+
+    def as_split(self, split: Split) -> EncodedSplit:
+        """The blocks as the examples of the split that they are made of; each has the row in which it begins."""
+        index = [split.index[self._stream.row_at(start)] for start, _ in self._ranges]
+        return EncodedSplit(split.name, index, self, {"tokens": len(self._stream.tokens)})
 
     @overload
     def __getitem__(self, place: int) -> Example: ...

@@ -10,6 +10,7 @@ in online softmax (Milakov and Gimelshein 2018, https://arxiv.org/abs/1805.02867
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,9 +60,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, len(states), rows):
             part, targets = states[start : start + rows], labels[start : start + rows, None]
             blocks = [_Block.of(part, targets, weight, bias, tokens, smoothing) for tokens in _blocks(weight)]
-            maxima = torch.cat([block.maximum for block in blocks], dim=1)
-            sums = torch.cat([block.exponentials.sum(dim=1, keepdim=True) for block in blocks], dim=1)
-            normaliser = (maxima + sums.log()).logsumexp(dim=1, keepdim=True)
+            normaliser = _normaliser(blocks)
             of_targets = torch.stack([block.of_targets for block in blocks])
             own = None if weights is None else weights[start : start + rows, None]
             if own is None:
@@ -109,9 +108,7 @@ class _ChunkedLosses(torch.autograd.Function):
         for start in range(0, len(states), rows):
             part, targets = states[start : start + rows], labels[start : start + rows, None]
             blocks = [_Block.of(part, targets, weight, bias, tokens, 0.0) for tokens in _blocks(weight)]
-            maxima = torch.cat([block.maximum for block in blocks], dim=1)
-            sums = torch.cat([block.exponentials.sum(dim=1, keepdim=True) for block in blocks], dim=1)
-            normaliser = (maxima + sums.log()).logsumexp(dim=1, keepdim=True)
+            normaliser = _normaliser(blocks)
             of_targets = torch.stack([block.of_targets for block in blocks]).sum(dim=0)
             losses[start : start + rows] = (normaliser - of_targets).squeeze(1)
             if ctx.by_states is None:
@@ -193,6 +190,13 @@ class _Block:
         if self.smoothing:
             softmax.sub_(self.each)
         return softmax.scatter_add_(1, self.places, (self.smoothing - 1) * self.is_here)
+
+
+def _normaliser(blocks: Sequence[_Block]) -> Tensor:
+    """The logarithm of the sum over the whole vocabulary (rows × 1)."""
+    maxima = torch.cat([block.maximum for block in blocks], dim=1)
+    sums = torch.cat([block.exponentials.sum(dim=1, keepdim=True) for block in blocks], dim=1)
+    return (maxima + sums.log()).logsumexp(dim=1, keepdim=True)
 
 
 def _blocks(weight: Tensor) -> list[slice]:

@@ -11,7 +11,7 @@ from peftlab.tasks.turing_machine.notation import BETWEEN, GOES_ON, HALTS, NEXT,
 ENDS = (HALTS, GOES_ON)
 
 
-def share_of_right_steps(prompt: str, response: str, *, steps: int = 1) -> tuple[float, bool]:
+def share_of_right_steps(prompt: str, response: str, *, steps: int) -> tuple[float, bool]:
     """How many of the steps that a response should hold are right, up to the first that is not.
 
     Args:
