@@ -74,6 +74,7 @@ class Policy:
         pad_token_id: For padding.
         others: Draws at most so many training examples that this roll-out has not had yet, with the row of each; none
             are left at some time.
+        fresh: How many of the examples, the first ones, the model learns from as it is now.
     """
 
     model: nn.Module
@@ -81,6 +82,7 @@ class Policy:
     inference: Inference
     pad_token_id: int
     others: Callable[[int], tuple[Sequence[Example], Sequence[str]]] = lambda _: ((), ())
+    fresh: int = 0
 
 
 @dataclass(frozen=True)

@@ -85,8 +85,15 @@ class GradientGuard:
         """Whether there is still something to see."""
         return self._steps < FIRST_STEPS and (bool(self._waiting) or self._steps == 0)
 
-    def observe(self, model: nn.Module, world: World | None = None) -> None:
-        """Look at the gradients of a step, before they are cleared; at those that are in parts with all processes."""
+    def observe(self, model: nn.Module, world: World | None = None, *, may_teach_nothing: bool = False) -> None:
+        """Look at the gradients of a step, before they are cleared; at those that are in parts with all processes.
+
+        Args:
+            model: Whose gradients.
+            world: The processes that have this model.
+            may_teach_nothing: Whether a step without any gradient says nothing of the model, and is not counted: such
+                as one of reinforcement whose rewards are all equal.
+        """
         self._steps += 1
         watched: dict[str, Tensor] = {}
         for name, parameter in model.named_parameters():
@@ -98,6 +105,8 @@ class GradientGuard:
         if world is not None and is_sharded(model):
             each = world.gather(found)
             found = {name: _largest([one[name] for one in each]) for name in found}
+        if may_teach_nothing and not any(found.values()):
+            self._steps -= 1
         for name, largest in found.items():
             if not math.isfinite(largest):
                 self._not_finite.add(name)

@@ -198,7 +198,7 @@ def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None,
     else:
         job.accelerator.unscale_gradients()
     if job.gradients.is_watching:
-        job.gradients.observe(job.model, job.world)
+        job.gradients.observe(job.model, job.world, may_teach_nothing=job.roll_outs is not None)
     job.optimizer.step()
     if job.accelerator.scaler is not None:  # where float16 overflowed nothing was applied, and nothing is to be noted
         for group in job.optimizer.param_groups:

@@ -79,7 +79,8 @@ class RollOuts:
         positions = [position for step in self._window for batch in step.batches for position in batch]
         examples = [self._split.examples[position] for position in positions]
         where = [self._where(position) for position in positions]
-        policy = Policy(model, self.reference, self._inference, self._pad, self._drawing(positions))
+        fresh = sum(map(len, self._window[0].batches))
+        policy = Policy(model, self.reference, self._inference, self._pad, self._drawing(positions), fresh)
         model.eval()
         try:
             done = self._task.roll_out(policy, examples, where)

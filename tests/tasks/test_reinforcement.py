@@ -359,7 +359,7 @@ def test_groups_that_teach_nothing_are_replaced_by_those_of_other_prompts(
 
     monkeypatch.setattr(Reinforcement, "judge", lambda self, *given: judge(*given))
     inference = TorchInference(tokenizer, (), torch.device("cpu"))
-    step = Step(1, 0, [[0, 1], [2, 3]], ends_epoch=False)
+    step, next_step = (Step(number, 0, [[0, 1], [2, 3]], ends_epoch=False) for number in (1, 2))
     found = []
     for tries in (0, 1, 2, 9):
         drawn.clear()
@@ -377,6 +377,11 @@ def test_groups_that_teach_nothing_are_replaced_by_those_of_other_prompts(
         assert all(tokenizer.decode(prompt_of(each)).strip() == texts[row - 100] for row, each in rows.items())
         found.append(len(teaching))
     assert found == [1, 2, 3, 4]
+    # What the first step of a window learns from was written by the model as it then is.
+    own = replace_config(task, steps_per_roll_out=2)
+    roll_outs = RollOuts(own, encoded, inference, tokenizer.pad_token_id, None)
+    each = [roll_outs.of_step(one, model)[1].examples for one in roll_outs.steps([step, next_step])]
+    assert [["old" in example for example in examples] for examples in each] == [[False] * 4, [True] * 4]
 
 
 def test_prompts_leave_room_for_a_response_in_training_as_in_evaluation(tiny_gpt2: Path) -> None:
@@ -527,6 +532,29 @@ def test_a_reward_models_run_judges_and_must_read_the_same_tokens(
     tokenizer.add_tokens(["something else"])
     with pytest.raises(UnsupportedError, match="another tokenizer"):
         built.begin(tokenizer)
+
+
+def test_a_reward_that_comes_late_fails_no_guard_and_one_that_never_comes_is_told(
+    tiny_gpt2: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps whose rewards are all equal have no gradient, and say nothing of the model."""
+    own, asked = Reinforcement.judge, list[int]()
+
+    def judge(self: Any, answers: Any, *rest: Any) -> Any:
+        asked.append(1)
+        by_name, totals = own(self, answers, *rest)
+        return by_name, totals if len(asked) > late else [0.0] * len(totals)
+
+    monkeypatch.setattr(Reinforcement, "judge", judge)
+    for late, status in ((12, "success"), (99, "failed")):
+        asked.clear()
+        recipe = recipe_of(tiny_gpt2, rows, steps=18, max_response_tokens=2)
+        recipe = replace_config(recipe, evaluation=replace_config(recipe.evaluation, every=18))
+        record = peftlab.run_recipe(recipe, output_dir=tmp_path / str(late)).record
+        assert record.status == status, record.error
+        assert record.guards["gradients"].status == ("passed" if late == 12 else "not_applicable")
+        told = record.data.notes["training"].get("groups_of_equal_rewards", "")
+        assert told.startswith("100% of the groups had one reward") == (late == 99)
 
 
 def test_a_judge_that_is_loaded_when_a_run_goes_on_changes_nothing_that_is_drawn(
@@ -680,7 +708,8 @@ def test_keys_that_cannot_be(keys: dict[str, Any], message: str, tmp_path: Path)
 
 
 def test_rewards_that_rise_while_the_score_falls_are_told() -> None:
-    log: list[dict[str, Any]] = [{"step": at, "reward": at / 9, "response_tokens": 3.0} for at in range(9)]
+    line = {"response_tokens": 3.0, "groups_of_equal_rewards": 0.2}
+    log: list[dict[str, Any]] = [{"step": at, "reward": at / 9, **line} for at in range(9)]
     log += [{"step": 4, "validation": {"mean_reward": 0.8}}, {"step": 9, "validation": {"mean_reward": 0.5}}]
     task = Reinforcement(rewards=[{"type": "exact_match"}])
     assert "mean_reward fell from 0.8 to 0.5" in task.course_notices(log)["reward_without_score"]

@@ -44,6 +44,8 @@ IS_PROMPT = "is_prompt"
 """Marks examples for training, whose answers only rewards may see."""
 MANY = 0.5
 """A share of cut responses that is told."""
+MOST = 0.9
+"""A share of groups without a lesson that is told."""
 
 
 class PolicyGradient(GradientSettings):
@@ -83,8 +85,10 @@ class PolicyGradient(GradientSettings):
         if self.steps_per_roll_out > 1 or self.needs_reference:
             own_values = self._score(policy, policy.model, rolled)
             figures["entropy"] = mean_entropy(rolled, own_values)
-            if self.steps_per_roll_out > 1:  # else the model that learns is the one that wrote, whatever it rounds
-                rolled = [{**example, OLD: values} for example, values in zip(rolled, own_values, strict=True)]
+            # Of the other examples the model that learns is the one that wrote, whatever rounding and dropout say.
+            first = policy.fresh if self.steps_per_roll_out > 1 else len(rolled)
+            for place in range(first, len(rolled)):
+                rolled[place] = {**rolled[place], OLD: own_values[place]}
             if policy.reference is not None:
                 theirs = self._score(policy, policy.reference, rolled)
                 rolled = [{**example, REFERENCE: values} for example, values in zip(rolled, theirs, strict=True)]
@@ -249,6 +253,9 @@ class PolicyGradient(GradientSettings):
         """Mean tokens of responses in the first and the last step, rewards without a better score, and cuts."""
         lines = [line for line in log if "reward" in line]
         tokens = [line["response_tokens"] for line in lines]
+        equal = sum(line["groups_of_equal_rewards"] for line in lines) / max(1, len(lines))
+        idle = f"{equal:.0%} of the groups had one reward for all responses, and taught nothing: a reward that tells "
+        idle += "responses apart, a higher temperature, larger groups or other prompts would"
         notice = reward_without_score(log, self.metrics[0])
         unread = max((line[CUT_FOR_REWARD] for line in lines if CUT_FOR_REWARD in line), default=0.0)
         told = f"in a step {unread:.0%} of the responses were judged without the beginning of their text: with the "
@@ -259,6 +266,7 @@ class PolicyGradient(GradientSettings):
         return {
             **({CUT_FOR_REWARD: told} if unread else {}),
             **({CUT: endless} if cut >= MANY else {}),
+            **({"groups_of_equal_rewards": idle} if equal >= MOST else {}),
             **({"mean_tokens_generated": {"first": tokens[0], "last": tokens[-1]}} if tokens else {}),
             **({} if notice is None else {"reward_without_score": notice}),
         }
