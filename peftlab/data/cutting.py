@@ -8,7 +8,6 @@ from peftlab.core.errors import ConfigError, DataError
 from peftlab.core.splits import Split
 from peftlab.data.columns import take
 from peftlab.data.data_config import SPLIT_NAMES, DataConfig, Fold
-from peftlab.data.duplicates import text_keys
 from peftlab.data.ordering import draw_first, draw_share, random_order
 from peftlab.data.row_rules import RowRules, Strata
 
@@ -90,7 +89,7 @@ def cap_splits(splits: Mapping[str, Split], config: DataConfig, seed: int, rules
             capped[name] = split
             continue
         drawn_by = seeds.get(name, seed)
-        order = random_order(text_keys(split, rules.text_columns), drawn_by)
+        order = random_order(rules.keys_to_draw_by(split), drawn_by)
         capped[name] = take(split, draw_first(order, rules.strata(split), limit, drawn_by))
     return capped
 
@@ -113,7 +112,7 @@ def _capped_by_class(
             where="data.max_train_examples_per_class",
             hint="Set data.max_train_examples instead.",
         )
-    order = random_order(text_keys(train, rules.text_columns), seed)
+    order = random_order(rules.keys_to_draw_by(train), seed)
     found: dict[str, list[int]] = {}
     for at in sorted(range(len(train)), key=lambda at: order[at]):
         own = found.setdefault(classes[at], [])
@@ -123,7 +122,7 @@ def _capped_by_class(
 
 
 def _drawn(train: Split, config: DataConfig, seed: int, rules: RowRules, fraction: float) -> list[int]:
-    order = random_order(text_keys(train, rules.text_columns), seed)
+    order = random_order(rules.keys_to_draw_by(train), seed)
     return _draw(train, order, fraction, seed, rules.strata, rules.keys(train) if config.deduplicate else None)
 
 

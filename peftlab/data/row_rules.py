@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from peftlab.core.splits import Split
-from peftlab.data.duplicates import text_key, text_keys
+from peftlab.data.duplicates import text_key
 
 Strata = Callable[[Split], list[str] | None]
 Arrange = Callable[[Split], Split]
@@ -50,6 +50,8 @@ class RowRules:
     labels_are_texts: bool = False
     told_apart_by: Sequence[str] = ()
     beside: Sequence[str] = ()
+    _known: dict[tuple[Any, ...], bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Digests by the texts: those of a row are asked for at each step on the way."""
 
     @property
     def columns(self) -> list[str]:
@@ -59,5 +61,17 @@ class RowRules:
     def keys(self, split: Split) -> list[bytes]:
         """Equal for rows whose texts are equal."""
         if self.compared_texts is None:
-            return text_keys(split, self.text_columns)
-        return [text_key(texts) for texts in self.compared_texts(split)]
+            return self.keys_to_draw_by(split)
+        return [self._key(tuple(texts)) for texts in self.compared_texts(split)]
+
+    def keys_to_draw_by(self, split: Split) -> list[bytes]:
+        """Of all of a row's texts: rows are drawn in an order that these and a seed make."""
+        return [self._key(texts) for texts in zip(*(split.columns[name] for name in self.text_columns), strict=True)]
+
+    def _key(self, texts: tuple[Any, ...]) -> bytes:
+        try:
+            return self._known[texts]
+        except KeyError:
+            return self._known.setdefault(texts, text_key(texts))
+        except TypeError:  # lists of tokens, which no dictionary takes
+            return text_key(texts)

@@ -10,7 +10,6 @@ from peftlab.core.reporter import ProgressCallback
 from peftlab.core.splits import Split
 from peftlab.data.columns import check_columns, drop_missing_rows, split_of_table, take
 from peftlab.data.data_config import UNLABELED, DataConfig, SplitSources
-from peftlab.data.duplicates import text_keys
 from peftlab.data.near_duplicates import first_alike
 from peftlab.data.ordering import random_order
 from peftlab.data.row_rules import RowRules
@@ -70,7 +69,7 @@ def load_unlabeled(
             seen[key] = ""
             fresh.append(at)
     split = take(split, fresh)
-    order = random_order(text_keys(split, columns), seed)
+    order = random_order(rules.keys_to_draw_by(split), seed)
     drawn = sorted(range(len(split)), key=order.__getitem__)[: config.max_unlabeled_examples]
     split = take(split, sorted(drawn))
     split, near = without_near(split, [splits[name] for name in splits if name in HELD_OUT], columns)

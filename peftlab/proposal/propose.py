@@ -13,10 +13,10 @@ from typing import Any
 from peftlab.core.amounts import plural
 from peftlab.core.errors import DataError, PeftlabError
 from peftlab.core.reporter import ProgressCallback
-from peftlab.core.task import TASKS
+from peftlab.core.task import TASKS, Task
 from peftlab.core.task_guess import ColumnFacts, TaskGuess, with_first_texts
 from peftlab.core.words import split_words
-from peftlab.data.columns import is_missing
+from peftlab.data.columns import drop_missing_rows, is_missing, split_of_table
 from peftlab.data.duplicates import text_key
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.data.nested import nested_column
@@ -35,6 +35,8 @@ LONGEST = 512
 TOKENS_A_WORD, TOKENS_A_CHARACTER = 1.4, 0.3
 SAMPLE = 2000
 FEWEST_ROWS = 8
+FEW_COPIES = 1.05
+"""With so few rows more than prompts, or queries, these are copies."""
 GROUP_NAMES = re.compile("user|author|speaker|patient|customer|thread|conversation|session|batch|group")
 
 Ask = Callable[[str, Sequence[str]], int]
@@ -90,9 +92,12 @@ def propose(
     reasons = {f"task.{key}": why for key, why in guess.reasons.items()}
     reasons |= {f"data.{key}": why for key, why in look.reasons.items()}
     reasons |= {"task.max_length": why_length, "model.path": MODELS[model]}
-    data = {**look.keys, **_missing(look, task_keys, reasons), **_most_rows(table, guess, reasons)}
+    counts = {name: _counted(own, task_keys) for name, own in look.tables.items()}
+    limits = _most_rows(len(table), counts["train"], guess, reasons)
+    data = {**look.keys, **_missing(look, task_keys, reasons), **limits}
     batch_size = 8 if guess.reads_left_to_right else 32
-    rows = min(len(table), data.get("max_train_examples", len(table)))
+    share = limits.get("max_train_examples", counts["train"]) / counts["train"]
+    rows = round(len(table) * share)  # one of several responses takes as long to learn as a row of its own
     values: dict[str, Any] = {
         "name": name,
         "seed": 0,
@@ -106,7 +111,7 @@ def propose(
         values["evaluation"] = {"metric": guess.metric}
         reasons["evaluation.metric"] = "one class has most of the rows, so accuracy would say little"
     fit = notes_of_fit(values, mean_tokens=fmean(lengths) + 2, rows=rows, offline=offline)
-    return Proposal(values, reasons, (*_notes(look, columns, guess, task), *fit))
+    return Proposal(values, reasons, (*_notes(look, columns, guess, task, counts), *fit))
 
 
 def _epochs(rows: int, *, writes: bool) -> int:
@@ -188,9 +193,14 @@ def _max_length(lengths: Sequence[float], how: str) -> tuple[int, str]:
     return length, f"tokens; half of the texts have {middle:.0f} or fewer, {longer:.1%} are longer than this ({how})"
 
 
+def _task_of(keys: Mapping[str, Any]) -> Task:
+    found: Task = TASKS[keys["type"]].model_validate(keys)
+    return found
+
+
 def _missing(look: Look, task_keys: Mapping[str, Any], reasons: dict[str, str]) -> dict[str, Any]:
     """Whether rows must be left out: one that lacks a value is enough, in whichever split."""
-    task = TASKS[task_keys["type"]].model_validate({key: value for key, value in task_keys.items() if key != "type"})
+    task = _task_of(task_keys)
     may_lack = {*task.optional_columns(), *task.nullable_columns()}
     needed = [name for name in task.source_columns() if name not in may_lack]
     empty = {name: sum(sum(map(is_missing, _values(table, name))) for table in look.tables.values()) for name in needed}
@@ -201,19 +211,40 @@ def _missing(look: Look, task_keys: Mapping[str, Any], reasons: dict[str, str]) 
     return {"drop_missing": True}
 
 
-def _most_rows(table: Table, guess: TaskGuess, reasons: dict[str, str]) -> dict[str, Any]:
+def _counted(table: Table, task_keys: Mapping[str, Any]) -> int:
+    """How many rows a run makes of a table's: several of one prompt, or of one query, are one."""
+    task = _task_of(task_keys)
+    optional = task.optional_columns()
+    try:
+        split = split_of_table("train", table, task.source_columns(), optional=optional)
+        kept = drop_missing_rows(split, optional=[*optional, *task.nullable_columns()])
+        return len(task.arrange(kept)) or len(table)
+    except PeftlabError:  # a row that cannot be used is told by the run
+        return len(table)
+
+
+def _most_rows(rows: int, counted: int, guess: TaskGuess, reasons: dict[str, str]) -> dict[str, Any]:
+    """Limits where a first run would take long: of what a run counts, so that about as many rows are read."""
     most = MOST_ROWS[guess.reads_left_to_right]
-    if len(table) <= most:
+    if rows <= most:
         return {}
-    reasons["data.max_train_examples"] = f"of {len(table):,}, for a first run of minutes; take this line out for all"
+    limit = max(FEWEST_ROWS, most * counted // rows)
+    reasons["data.max_train_examples"] = f"of {counted:,}, for a first run of minutes; take this line out for all"
     reasons["data.max_test_examples"] = "as above"
-    return {"max_train_examples": most, "max_test_examples": most // 2}
+    return {"max_train_examples": limit, "max_test_examples": most // 2}
 
 
-def _notes(look: Look, columns: Sequence[ColumnFacts], guess: TaskGuess, task: str) -> list[str]:
+def _notes(
+    look: Look, columns: Sequence[ColumnFacts], guess: TaskGuess, task: str, counts: Mapping[str, int]
+) -> list[str]:
     """What a person should know of the table."""
     rows = ", ".join(f"{len(table):,} rows in {name}" for name, table in look.tables.items())
     notes = [f"{rows}; task {task}"]
+    fewer = [f"{count:,} of {name}" for name, count in counts.items() if count < len(look.tables[name]) / FEW_COPIES]
+    if fewer:
+        notes.append(
+            f"rows with the same `{guess.texts[0]}` are counted as one, and all of them are used: {', '.join(fewer)}"
+        )
     facts = {column.name: column for column in columns}
     if len(guess.labels) == 1 and not guess.keys.get("multi_label"):
         counts = Counter(_class_name(value) for value in facts[guess.labels[0]].values)

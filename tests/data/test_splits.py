@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pytest
@@ -488,3 +489,15 @@ def test_a_key_that_says_something_of_one_of_the_files_is_taken(tmp_path):
     (tmp_path / "more.csv").write_text("text;label\nof no class;\n", encoding="utf-8")
     source = {"train": source["train"], "unlabeled": str(tmp_path / "more.csv")}
     assert load(source, delimiter=";").unlabeled.columns["text"] == ["of no class"]
+
+
+def test_each_text_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[Any] = []
+    monkeypatch.setattr("peftlab.data.row_rules.text_key", lambda texts: hashed.append(texts) or text_key(texts))
+    (tmp_path / "rows.csv").write_text("text,label\n" + "".join(f"text {at % 50},{at % 2}\n" for at in range(60)))
+    config = DataConfig(
+        source=str(tmp_path / "rows.csv"), test_fraction=0.2, validation_fraction=0.2, max_train_examples=20
+    )
+    loaded = load_splits(config, RowRules(text_columns=["text"], label_columns=["label"]), seed=0)
+    assert {name: len(split) for name, split in loaded.splits.items()} == {"train": 20, "validation": 8, "test": 10}
+    assert len(hashed) == len(set(hashed)) == 50

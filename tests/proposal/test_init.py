@@ -178,6 +178,21 @@ def test_what_is_missing_or_repeated_is_counted_in_all_rows(tmp_path):
     assert not any("repeat" in note for note in propose(str(paired), name="x", offline=True).notes)
 
 
+def test_rows_of_one_prompt_are_counted_as_the_run_counts_them(tmp_path):
+    """Most rows were said to be taken, and all of the prompts were; the time was that of a few of their rows."""
+    said = texts(800)
+    rows = [[f"name[The Mill {at // 8}], food[French]", text] for at, text in enumerate(said)]
+    table = write(tmp_path / "e2e.csv", ["meaning_representation", "human_reference"], rows)
+    found = propose(str(table), name="x", offline=True)
+    assert some(found.values["task"], "prompt") == ("text_generation", "meaning_representation")
+    assert "counted as one, and all of them are used: 100 of train" in found.notes[1]
+    assert found.values["data"]["max_train_examples"] == 500 * 100 // 800
+    assert found.reasons["data.max_train_examples"].startswith("of 100,")
+    ranks = [{"query": f"{said[at // 4]}", "document": said[-at - 1], "label": at % 4 == 0} for at in range(80)]
+    notes = propose(str(lines(tmp_path / "ranks.jsonl", ranks)), name="x", offline=True).notes
+    assert "rows with the same `query` are counted as one, and all of them are used: 20 of train" in notes
+
+
 def test_odd_ways_to_write_a_table_are_found_out(tmp_path):
     rows = [(text, ("good", "bad")[at % 2]) for at, text in enumerate(texts())]
     plain = "text,label\n" + "".join(f"{text},{label}\n" for text, label in rows)

@@ -45,7 +45,7 @@ NEVER_LABELS = word_set(
 )
 PROMPTS = word_set(
     """
-    prompt instruction question input query source context mr src article document dialogue
+    prompt instruction question input query source context mr meaning_representation src article document dialogue
     """
 )
 RESPONSES = word_set(
