@@ -62,11 +62,7 @@ def audit_run(
             check_answers(each)
     if before is not None:
         check_alike(tuned, before)
-    for part in parts:
-        for table in part.tables():
-            if not Path(table).exists():
-                where, hint = f"--set {part.registered_name}: {table}", near_names(Path(table))
-                raise DataError("no such file", where=where, hint=hint)
+    _check_tables(parts)
     columns = tuple(dict.fromkeys([*slices, *(name for part in parts for name in part.columns())]))
     if given is None:
         given = read_rows(tuned, data, columns=columns, reading=reading, offline=offline, report=reporter.say)
@@ -83,10 +79,7 @@ def audit_run(
 
     earlier, earlier_name, learned = None, "", None
     if before is not None:
-        # Runs of one recipe have one name: then their folders tell them apart.
-        earlier_name, name = (
-            (before.name, tuned.name) if before.name != tuned.name else (str(before.folder), str(tuned.folder))
-        )
+        earlier_name, name = _names_apart(before, tuned)
         reporter.say(f"first {earlier_name}, the run before")
         learned = train_rows(before, offline=offline, report=reporter.say)
         earlier = look(before, learned)
@@ -99,6 +92,21 @@ def audit_run(
         compared = compare(earlier_name, earlier[1], found, rows_learned=shared)
         report = report.model_copy(update={"before": compared})
     return report
+
+
+def _check_tables(parts: Sequence[Audit]) -> None:
+    for part in parts:
+        for table in part.tables():
+            if not Path(table).exists():
+                where, hint = f"--set {part.registered_name}: {table}", near_names(Path(table))
+                raise DataError("no such file", where=where, hint=hint)
+
+
+def _names_apart(before: TunedModel, tuned: TunedModel) -> tuple[str, str]:
+    """What two runs are called; those of one recipe have one name, and are told apart by their folders."""
+    if before.name != tuned.name:
+        return before.name, tuned.name
+    return str(before.folder), str(tuned.folder)
 
 
 def _count_shared(rows: Split, train: Split, task: Task) -> int:

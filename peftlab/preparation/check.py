@@ -102,8 +102,9 @@ def check_model(
     Raises:
         UserError: What is wrong, where, and how to mend it.
     """
+    reporter = reporter or Silent()
     for note in document.notes:
-        (reporter or Silent()).say(note)
+        reporter.say(note)
     names_metric = recipe.evaluation.metric is not None
     recipe = settle_recipe(recipe, document)
     with at_place(document, ("continues", "run")):
@@ -115,17 +116,17 @@ def check_model(
     check_augmentation(recipe, document)
     with at_place(document, ("model",) if recipe.model.from_config else ("model", "path")):
         model_location, facts = find_model(
-            recipe, document, offline=offline, report=(reporter or Silent()).say, need_weights=need_weights
+            recipe, document, offline=offline, report=reporter.say, need_weights=need_weights
         )
     if recipe.model.pretrain is not None:
         with at_place(document, ("model", "pretrain")):
             check_pretraining(recipe, facts)
             pretraining_recipe(recipe, facts)
-    check_augmentation_models(recipe, facts, document, offline=offline, report=(reporter or Silent()).say)
+    check_augmentation_models(recipe, facts, document, offline=offline, report=reporter.say)
     with at_place(document, ("model", "path")):
         check_vocabulary(facts, recipe.model.add_tokens)
         if model_location is not None and facts.family != "image" and not can_check_vocabulary(facts):
-            (reporter or Silent()).say(
+            reporter.say(
                 f"{facts.path}: its tokenizer cannot be read yet; whether every token has an embedding is checked "
                 "when the run loads it"
             )
@@ -134,26 +135,9 @@ def check_model(
         recipe.task.check(facts)
         recipe = _with_learned(recipe, recipe.task.learn_model(facts))
     with at_place(document, ("model", "quantization")):
-        check_quantization(recipe.model, facts)
-        if recipe.model.quantization is not None:
-            recipe.method.check_quantization(recipe.model.quantization)
-        elif recipe.method.needs_original:
-            raise UnsupportedError(
-                f"{recipe.method.registered_name} begins with what quantisation has lost, and this base is in full",
-                hint="Set model.quantization to nf4 or fp4, or choose the method lora.",
-            )
-    if recipe.model.add_tokens:
-        with at_place(document, ("model", "add_tokens")):
-            if facts.family == "encoder_decoder" and not recipe.method.trains_base:
-                raise UnsupportedError(
-                    "an encoder-decoder reads tokens by two modules, and peftlab puts rows of added ones beside one",
-                    hint="Choose the method `full`, or leave model.add_tokens empty.",
-                )
-            if facts.family == "image_text":
-                raise UnsupportedError(
-                    "tokens are added to models that read texts alone", hint="Leave model.add_tokens empty."
-                )
-            recipe.method.check_added_tokens()
+        _check_quantization(recipe, facts)
+    with at_place(document, ("model", "add_tokens")):
+        _check_added_tokens(recipe, facts)
     with at_place(document, ("method",)):
         recipe.method.check(replace(facts, peft_task_type=recipe.task.peft_task()))
         check_positions(recipe, facts)
@@ -177,6 +161,30 @@ def check_model(
     return CheckedModel(recipe, model_location, facts, names_metric)
 
 
+def _check_quantization(recipe: Recipe, facts: ModelFacts) -> None:
+    check_quantization(recipe.model, facts)
+    if recipe.model.quantization is not None:
+        recipe.method.check_quantization(recipe.model.quantization)
+    elif recipe.method.needs_original:
+        raise UnsupportedError(
+            f"{recipe.method.registered_name} begins with what quantisation has lost, and this base is in full",
+            hint="Set model.quantization to nf4 or fp4, or choose the method lora.",
+        )
+
+
+def _check_added_tokens(recipe: Recipe, facts: ModelFacts) -> None:
+    if not recipe.model.add_tokens:
+        return
+    if facts.family == "encoder_decoder" and not recipe.method.trains_base:
+        raise UnsupportedError(
+            "an encoder-decoder reads tokens by two modules, and peftlab puts rows of added ones beside one",
+            hint="Choose the method `full`, or leave model.add_tokens empty.",
+        )
+    if facts.family == "image_text":
+        raise UnsupportedError("tokens are added to models that read texts alone", hint="Leave model.add_tokens empty.")
+    recipe.method.check_added_tokens()
+
+
 def _with_what_comes(recipe: Recipe, setup: TrainingSetup) -> Recipe:
     """The recipe with the regularisers that such a training has by itself."""
     given = recipe.training.regularizers
@@ -195,9 +203,9 @@ def check_data(
     Raises:
         UserError: What is wrong with the data, and where.
     """
-    recipe = checked.recipe
+    recipe, reporter = checked.recipe, reporter or Silent()
     with at_place(document, ("data",) if recipe.data is not None else ("task",)):
-        data = load_data(recipe, folder=document.folder, offline=offline, report=(reporter or Silent()).say)
+        data = load_data(recipe, folder=document.folder, offline=offline, report=reporter.say)
         earlier = open_earlier(recipe)
         if earlier is None:
             recipe = _with_learned(recipe, {**recipe.task.learned, **recipe.task.learn(data.splits["train"])})
@@ -222,9 +230,9 @@ def check_data(
                 recipe.task.check_tokenizer(split, checked.facts.tokenizer)
         if recipe.model.pretrain is not None:
             pretraining_texts(data, recipe)
-        data = augmented(with_notices(data, recipe, labels, (reporter or Silent()).say), recipe)
+        data = augmented(with_notices(data, recipe, labels, reporter.say), recipe)
     with at_place(document, ("evaluation", "metric")):
-        say = (reporter or Silent()).say
+        say = reporter.say
         recipe = choose_metric(recipe, data, labels, say, is_named=checked.names_metric)
         if "test" in data.splits:
             for sentence in silent_metrics(recipe.task, [str(recipe.evaluation.metric)], data.splits["test"], labels):

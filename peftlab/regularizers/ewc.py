@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, PositiveFloat, PositiveInt, PrivateAttr
 
 from peftlab.core.hooks import below
+from peftlab.core.in_mode import in_mode
 from peftlab.core.past import Past
 from peftlab.core.regularizer import REGULARIZERS
 from peftlab.core.task import Task
@@ -90,19 +91,17 @@ def diagonal_fisher(model: nn.Module, task: Task, examples: Any, weights: Mappin
     """
     import torch
 
-    was_training = model.training
-    model.eval()
     total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     parameters = {name: parameter for name, parameter in model.named_parameters() if name in weights}
     generator, count = torch.Generator().manual_seed(0), 0
-    for batch in examples:
-        count += 1
-        loss = _log_loss(model, task, batch, generator)
-        found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-        for name, gradient in zip(parameters, found, strict=True):
-            if gradient is not None:
-                total[name] += gradient.detach().square()
-    model.train(was_training)
+    with in_mode(model):
+        for batch in examples:
+            count += 1
+            loss = _log_loss(model, task, batch, generator)
+            found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+            for name, gradient in zip(parameters, found, strict=True):
+                if gradient is not None:
+                    total[name] += gradient.detach().square()
     return {name: value / max(count, 1) for name, value in total.items()}
 
 

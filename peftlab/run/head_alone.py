@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from peftlab.acceleration.accelerated import accelerated, is_off, switched_off
 from peftlab.core.amounts import size
 from peftlab.core.generators import kept_generators
+from peftlab.core.in_mode import in_mode
 from peftlab.core.method import MethodContext
 from peftlab.core.splits import EncodedSplit, Example
 from peftlab.preparation.loading import Loader
@@ -144,11 +145,9 @@ class _Pass:
         order: list[int] = []
         found: list[KnownBase] = []
         self._run.reporter.start("reading each example once", count)
-        was_training = self._model.training
         try:
-            with accelerated(self._model) as parts, torch.no_grad():
+            with accelerated(self._model) as parts, torch.no_grad(), in_mode(self._model):
                 reading = self._reading(by_row["train"], count)
-                self._model.eval()
                 for name, rows in by_row.items():
                     split = self._loader.splits[name]
                     with self._run.findings.clock.phase("train" if name == "train" else "evaluate"):
@@ -160,7 +159,6 @@ class _Pass:
                             self._run.interrupts.check()
                     started += len(rows)
         finally:
-            self._model.train(was_training)
             self._run.reporter.finish()
         return joined(found, order), parts
 

@@ -15,6 +15,7 @@ from peftlab.acceleration.compiled import compiled_blocks
 from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.generators import kept_generators
 from peftlab.core.hooks import TrainingHooks
+from peftlab.core.in_mode import in_mode
 from peftlab.core.method import MethodContext
 from peftlab.core.metric import METRICS
 from peftlab.core.record import Guard
@@ -229,13 +230,9 @@ class TrainingStage:
         run, task, split = self._run, self._run.recipe.task, self._loader.splits["train"]
         if type(task).fit_head is TaskObjective.fit_head:
             return
-        inference, was_training = run.inference(self._loader.tokenizer), model.training
-        model.eval()
-        try:
-            with torch.inference_mode():
-                task.fit_head(Policy(model, None, inference, self._loader.tokenizer.pad_token_id), split.examples)
-        finally:
-            model.train(was_training)
+        policy = Policy(model, None, run.inference(self._loader.tokenizer), self._loader.tokenizer.pad_token_id)
+        with in_mode(model), torch.inference_mode():
+            task.fit_head(policy, split.examples)
 
     def _tell_course(self, job: TrainingJob) -> None:
         """What the task has to say of how training went."""

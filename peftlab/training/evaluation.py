@@ -22,6 +22,7 @@ from peftlab.acceleration.masks import note_padding
 from peftlab.core.errors import RunFailedError
 from peftlab.core.files import atomic_file
 from peftlab.core.given_values import check_count
+from peftlab.core.in_mode import in_mode
 from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Prediction, Result, Scorer, Task
 from peftlab.training.sharding import gathered_root
@@ -77,6 +78,12 @@ class _Evaluated:
     loss: float
     terms: int
     kept: tuple[Tensor, Mapping[str, Tensor]] | None = None
+
+    @classmethod
+    def of_predictions(cls, predictions: Sequence[Prediction]) -> Self:
+        """What a task says that does not predict from logits: some of its predictions have a loss."""
+        measured = [found for found in predictions if found.loss is not None]
+        return cls(predictions, sum(found.loss or 0.0 for found in measured), sum(it.loss_terms for it in measured))
 
 
 class TakesPredictions(Protocol):
@@ -182,11 +189,7 @@ def evaluate(
     def compute(positions: Sequence[int]) -> _Evaluated:
         examples = [split.examples[position] for position in positions]
         if not needs_logits:
-            predictions = task.predict_examples(model, examples, pad_token_id, inference)
-            measured = [found for found in predictions if found.loss is not None]
-            return _Evaluated(
-                predictions, sum(found.loss or 0.0 for found in measured), sum(found.loss_terms for found in measured)
-            )
+            return _Evaluated.of_predictions(task.predict_examples(model, examples, pad_token_id, inference))
         batch = task.collate(examples, pad_token_id)
         logits = inference.compute(task.logits, model, batch).cpu()
         return _Evaluated(
@@ -201,25 +204,20 @@ def evaluate(
         if writer is not None:
             writer.write(split.name, [split.index[position] for position in positions], predictions)
 
-    was_training = model.training
-    model.eval()
-    try:
-        with accelerated(model), gathered_root(model):
-            each = (world or World()).map(compute, batches, passes_vary=task.generates_text)
-            for positions, found in zip(batches, each, strict=True):
-                check_count(found.predictions, len(positions), what=f"predict of {task.registered_name}")
-                loss += found.loss
-                terms += found.terms
-                if keep_logits is not None and found.kept is not None:
-                    keep_logits(*found.kept)
-                if task.ranks_whole_split:
-                    whole.update(zip(positions, found.predictions, strict=True))
-                else:
-                    take(positions, found.predictions)
-                if after_batch is not None:
-                    after_batch(len(positions))
-    finally:
-        model.train(was_training)
+    with in_mode(model), accelerated(model), gathered_root(model):
+        each = (world or World()).map(compute, batches, passes_vary=task.generates_text)
+        for positions, found in zip(batches, each, strict=True):
+            check_count(found.predictions, len(positions), what=f"predict of {task.registered_name}")
+            loss += found.loss
+            terms += found.terms
+            if keep_logits is not None and found.kept is not None:
+                keep_logits(*found.kept)
+            if task.ranks_whole_split:
+                whole.update(zip(positions, found.predictions, strict=True))
+            else:
+                take(positions, found.predictions)
+            if after_batch is not None:
+                after_batch(len(positions))
     if whole:
         take(sorted(whole), task.rank([whole[position] for position in sorted(whole)]))
     scores = {**scorer.compute(), **({"loss": loss / terms} if with_loss and terms else {})}

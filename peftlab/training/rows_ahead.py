@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.generators import kept_generators
+from peftlab.core.in_mode import in_mode
 from peftlab.core.splits import Example
 from peftlab.core.task import Task
 from peftlab.training.evaluation import run_on_device, to_device
@@ -80,13 +81,9 @@ class EncodedRows:
 
     def _batches(self, model: nn.Module, count: int, *, training: bool) -> Iterator[dict[str, Tensor]]:
         """Batches of drawn rows; the model is in training or eval mode as long as they last."""
-        was_training = model.training
-        model.train(training)
-        try:
+        with in_mode(model, training=training):
             for examples in self._drawn(count):
                 yield to_device(self._made(examples), self._device)
-        finally:
-            model.train(was_training)
 
     def _made(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """A batch."""

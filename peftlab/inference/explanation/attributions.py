@@ -16,6 +16,7 @@ from torch import Tensor
 from peftlab.core.capabilities import EmbedsText
 from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.core.splits import Split
+from peftlab.core.task import Task
 from peftlab.data.columns import check_columns
 from peftlab.inference.explanation.written import pieces_as_written
 from peftlab.inference.predict import text_row
@@ -25,6 +26,7 @@ from peftlab.training.evaluation import to_device
 STEPS = 64
 CHUNK = 16
 """Steps that go through the model together."""
+ONE_DECISION = "Explain a run of a task with one decision per text."
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,38 @@ class Explanation:
         return self.logit - self.baseline_logit - sum(self.attributions)
 
 
+def _check_task(task: Task) -> None:
+    """Refuse a task that takes no decision on a text from its logits."""
+    if isinstance(task, EmbedsText):
+        why = "gives a text a vector; there is no decision to explain"
+    elif task.image_columns():
+        why = "looks at images; only texts are explained, by their words"
+    elif not task.predicts_from_logits:
+        why = "decides on token after token; there is no one decision to explain"
+    else:
+        return
+    raise UnsupportedError(f"a run of {task.registered_name} {why}", hint=ONE_DECISION)
+
+
+def _check_logits(tuned: TunedModel, logits: Tensor, *, rows: int) -> None:
+    """Refuse logits among which there is none that stands for the decision on the text."""
+    name = tuned.task.registered_name
+    if not tuned.task.one_row_an_example and rows > 1:
+        raise UnsupportedError(
+            f"the text is read in {rows} windows, and only one can be explained",
+            hint=f"Give a text of {tuned.max_length} tokens at most.",
+        )
+    if logits.ndim != 2:
+        raise UnsupportedError(
+            f"{name} decides on every word apart; there is no one decision to explain", hint=ONE_DECISION
+        )
+    if tuned.labels and logits.shape[1] != len(tuned.labels):
+        raise UnsupportedError(
+            f"a run of {name} has no logit for each class; there is none to explain",
+            hint="Explain a run of a task with one logit a class, such as text_classification.",
+        )
+
+
 def explain(tuned: TunedModel, text: str, *, target: str | None = None, steps: int = STEPS) -> Explanation:
     """Attribute a decision to the tokens of a text.
 
@@ -80,21 +114,7 @@ def explain(tuned: TunedModel, text: str, *, target: str | None = None, steps: i
     if tuned.model is None or tuned.inference is None:
         raise UnsupportedError("gradients need the run itself, or a merged export", where=str(tuned.folder))
     model, inference, task = tuned.model, tuned.inference, tuned.task
-    if isinstance(task, EmbedsText):
-        raise UnsupportedError(
-            f"a run of {task.registered_name} gives a text a vector; there is no decision to explain",
-            hint="Explain a run of a task with one decision per text.",
-        )
-    if task.image_columns():
-        raise UnsupportedError(
-            f"a run of {task.registered_name} looks at images; only texts are explained, by their words",
-            hint="Explain a run of a task with one decision per text.",
-        )
-    if not task.predicts_from_logits:
-        raise UnsupportedError(
-            f"a run of {task.registered_name} decides on token after token; there is no one decision to explain",
-            hint="Explain a run of a task with one decision per text.",
-        )
+    _check_task(task)
     row = text_row(text, tuned)
     split = task.tidy_rows(Split("text", [0], {column: [value] for column, value in row.items()}, "the text"))
     check_columns(split, task.text_columns(), ())
@@ -102,21 +122,7 @@ def explain(tuned: TunedModel, text: str, *, target: str | None = None, steps: i
     batch = task.collate(encoded.examples, tuned.tokenizer.pad_token_id)
     with torch.no_grad():
         logits = inference.compute(task.logits, model, batch).float().cpu()
-    if not task.one_row_an_example and len(batch["input_ids"]) > 1:
-        raise UnsupportedError(
-            f"the text is read in {len(batch['input_ids'])} windows, and only one can be explained",
-            hint=f"Give a text of {tuned.max_length} tokens at most.",
-        )
-    if tuned.labels and logits.ndim == 2 and logits.shape[1] != len(tuned.labels):
-        raise UnsupportedError(
-            f"a run of {task.registered_name} has no logit for each class; there is none to explain",
-            hint="Explain a run of a task with one logit a class, such as text_classification.",
-        )
-    if logits.ndim != 2:
-        raise UnsupportedError(
-            f"{task.registered_name} decides on every word apart; there is no one decision to explain",
-            hint="Explain a run of a task with one decision per text.",
-        )
+    _check_logits(tuned, logits, rows=len(batch["input_ids"]))
     (prediction,) = tuned.read_logits(logits, batch)
     position = _target_position(tuned, target, logits)
     attributions, logit, baseline_logit = _integrate(tuned, to_device(batch, inference.device), position, steps)
