@@ -59,6 +59,11 @@ class Reward(RegisteredConfig, ABC):
     weight: float = Field(1.0, description="What it is multiplied by before all rewards of an answer are added.")
     timeout_seconds: PositiveFloat = Field(60.0, description="When the rewards of one step take longer, the run fails.")
 
+    @property
+    def needs_expected(self) -> bool:
+        """Whether it judges by the answer that the data hold; then rows without one are refused."""
+        return False
+
     def use_device(self, device: torch.device) -> None:
         """Called before ``begin``, with the device of the model that writes the answers."""
 

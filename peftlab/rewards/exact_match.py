@@ -13,6 +13,11 @@ class ExactMatch(Reward):
 
     ignore_case: bool = Field(False, description="Whether upper and lower case are the same.")
 
+    @property
+    def needs_expected(self) -> bool:
+        """It compares with it."""
+        return True
+
     def reward(self, answer: Answer) -> float:
         """1 or 0."""
         said, expected = answer.response.strip(), answer.expected.strip()

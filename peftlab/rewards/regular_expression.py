@@ -31,6 +31,11 @@ class RegularExpression(Reward):
             raise ValueError(f"this is no regular expression: {error}") from None
         return value
 
+    @property
+    def needs_expected(self) -> bool:
+        """As the recipe says."""
+        return self.is_expected
+
     def reward(self, answer: Answer) -> float:
         """1 or 0.
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 import peftlab
 from peftlab.core.config import Document, replace_config
-from peftlab.core.errors import ConfigError, RunFailedError, UnsupportedError
+from peftlab.core.errors import ConfigError, DataError, RunFailedError, UnsupportedError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.reward import REWARDS, Answer, Reward, ask_rewards, reward_function
 from peftlab.core.splits import Split
@@ -459,6 +459,30 @@ def test_rewards_rise_and_a_resumed_run_is_the_same_bit_for_bit(tiny_gpt2: Path,
     peftlab.run_recipe(recipe, output_dir=tmp_path / "again", resume=True)
     for name in ("metrics.jsonl", "adapter/adapter_model.safetensors"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_prompts_without_answers_can_be_learned_from(
+    value: str | None, tiny_gpt2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a reward model judges them; what would compare with an answer is refused, and nothing is said to be exact."""
+    table = tmp_path / "prompts.jsonl"
+    values = [{"prompt": text, **({} if value is None else {"response": value})} for text, _ in sentences(20)]
+    table.write_text("".join(json.dumps(row) + "\n" for row in values))
+    seen, judge = set[str](), REWARDS["good_words"].reward
+
+    def reward(self: Reward, answer: Answer) -> float:
+        seen.add(answer.expected)
+        return judge(self, answer)
+
+    monkeypatch.setattr(REWARDS["good_words"], "reward", reward)
+    record = peftlab.run_recipe(recipe_of(tiny_gpt2, table, steps=3), output_dir=tmp_path / "run").record
+    assert record.status == "success", record.error
+    assert record.scores["test"].keys() == {"mean_reward", "response_tokens"}
+    assert seen == {""}
+    for own in ({"type": "exact_match"}, {"type": "regular_expression", "pattern": "a", "is_expected": True}):
+        with pytest.raises(DataError, match=f"no `response`, and the reward `{own['type']}` compares with it"):
+            peftlab.run_recipe(recipe_of(tiny_gpt2, table, rewards=[own]), output_dir=tmp_path / "other")
 
 
 @pytest.mark.parametrize("type_", ["reinforcement", "preference_tuning"])

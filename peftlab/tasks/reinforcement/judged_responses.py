@@ -13,7 +13,7 @@ from peftlab.core.splits import Example
 from peftlab.core.task import Policy
 from peftlab.tasks.language.decoder import DecoderTask
 from peftlab.tasks.language.generation import generate_tokens, response_ends
-from peftlab.tasks.reinforcement.rolled_out import answer_of, prompt_of
+from peftlab.tasks.reinforcement.rolled_out import HAS_NO_ANSWER, answer_of, prompt_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -145,9 +145,12 @@ class JudgedResponses(DecoderTask):
         def text(ids: Sequence[int]) -> str:
             return self.written_text([token for token in ids if token not in ends], tokenizer)
 
+        def expected(example: Example) -> str:
+            return "" if example.get(HAS_NO_ANSWER) else text(answer_of(example))
+
         places = where if where is not None else [f"response {at + 1}" for at in range(len(examples))]
         return [
-            Answer(text(prompt), text(response), text(answer_of(example)), place, prompt, response)
+            Answer(text(prompt), text(response), expected(example), place, prompt, response)
             for example, prompt, response, place in zip(examples, prompts, responses, places, strict=True)
         ]
 

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import model_validator
 
+from peftlab.core.errors import DataError
 from peftlab.core.metric_scorer import MetricScorer
-from peftlab.core.splits import Example, Split
+from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Inference, Prediction, Scorer
 from peftlab.tasks.instruction_tuning import InstructionTuning
+from peftlab.tasks.language.conversations import RESPONSES
 from peftlab.tasks.language.generation import generate_tokens, response_ends
 from peftlab.tasks.language.vocabulary_head import label_losses
 from peftlab.tasks.reinforcement.policy_gradient import IS_PROMPT, PolicyGradient
+from peftlab.tasks.reinforcement.rolled_out import HAS_NO_ANSWER
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+NO_ANSWER = "-"
+"""Stands where a table of prompts alone has no column of answers."""
+
+
+def has_no_answers(split: Split) -> bool:
+    """Whether the rows, which are arranged, hold prompts alone."""
+    return all(list(answers) == [NO_ANSWER] for answers in split.columns[RESPONSES])
 
 
 @TASKS.register("reinforcement")
@@ -36,9 +49,42 @@ class Reinforcement(PolicyGradient, InstructionTuning):
             raise ValueError("`max_response_tokens` says where every response is cut: leave `max_new_tokens` out")
         return self
 
+    def optional_columns(self) -> tuple[str, ...]:
+        """The answers too, where the recipe names no column for them: some rewards need none."""
+        is_named = self.message_column is not None or self.columns[1] != type(self).model_fields["response"].default
+        return (*super().optional_columns(), *(() if is_named else (self.response,)))
+
+    def arrange(self, split: Split) -> Split:
+        """Contexts, each with its answers; prompts alone are given one that stands for none."""
+        if self.response in self.optional_columns() and not any(split.columns.get(self.response, ())):
+            split = replace(split, columns={**split.columns, self.response: [NO_ANSWER] * len(split)})
+        return super().arrange(split)
+
+    def check_split(self, split: Split, labels: tuple[str, ...]) -> None:
+        """Answers are there where a reward compares with them.
+
+        Raises:
+            DataError: They are not.
+        """
+        comparing = [each.registered_name for each in self.rewards if each.needs_expected]
+        if comparing and has_no_answers(split):
+            raise DataError(
+                f"the rows have no `{self.response}`, and the reward `{comparing[0]}` compares with it",
+                where=split.source,
+                hint="Name the column of the answers by `task.response`, or choose other rewards.",
+            )
+
     def why_not_measured(self, metric: str, split: Split, labels: tuple[str, ...]) -> str | None:
-        """All can be."""
-        return None
+        """Without answers none is exact."""
+        return "the rows hold no answers" if metric == "exact_match" and has_no_answers(split) else None
+
+    def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
+        """As chats with answers; without these, no references."""
+        encoded = super().encode(split, tokenizer, labels)
+        if not has_no_answers(split):
+            return encoded
+        own = {"references": [], HAS_NO_ANSWER: True}
+        return replace(encoded, examples=[{**example, **own} for example in encoded.examples])
 
     def predict_examples(
         self, model: nn.Module, examples: Sequence[Example], pad_token_id: int, inference: Inference
@@ -73,7 +119,7 @@ class _RewardScorer:
 
     def add(self, predictions: Sequence[Prediction]) -> None:
         """Take in responses."""
-        self._matches.add(predictions)
+        self._matches.add([item for item in predictions if item.label])
         self._scores += [item.scores for item in predictions]
 
     def compute(self) -> dict[str, float]:

@@ -12,6 +12,8 @@ RESPONSES, ADVANTAGES, OLD, REFERENCE = "responses", "advantages", "old", "refer
 """What a rolled-out example holds beside the rest: lists of one entry a response."""
 COUNTS = "counts"
 """How many responses each of them stands for; 0: it does not count."""
+HAS_NO_ANSWER = "has_no_answer"
+"""Marks examples whose rows hold a prompt alone; what stands for their answer is read by nobody."""
 TOKENS = "tokens"
 """Of all responses of the group that count."""
 
