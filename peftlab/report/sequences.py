@@ -96,9 +96,16 @@ def learned_tasks(entries: Sequence[Entry], suites: Sequence[SuiteInfo]) -> list
     return [each for each in found if each.methods]
 
 
-def _learned(suite: SuiteInfo, axis: str, chains: Mapping[tuple[str, int], Mapping[str, Entry]]) -> LearnedTasks:
-    tasks, missing = list(suite.sequence), []
-    whole: dict[tuple[str, int], list[Entry]] = {}
+Chains = dict[tuple[str, int], list[Entry]]
+"""Of each method and seed its runs, in the order of the tasks."""
+
+
+def _whole_chains(
+    tasks: Sequence[str], chains: Mapping[tuple[str, int], Mapping[str, Entry]]
+) -> tuple[Chains, str, list[str]]:
+    """The chains that can be compared, what all are judged by, and why others are left out."""
+    whole: Chains = {}
+    missing = []
     for (method, seed), by_task in chains.items():
         lost = next((task for task in tasks if task not in by_task or not by_task[task].has_scores), None)
         if lost is None:
@@ -113,7 +120,12 @@ def _learned(suite: SuiteInfo, axis: str, chains: Mapping[tuple[str, int], Mappi
     if unknown:
         missing.append(f"the metric {unknown[0]} is not known here")
         whole, metrics = {}, set()
-    metric = metrics.pop() if metrics else ""
+    return whole, metrics.pop() if metrics else "", missing
+
+
+def _learned(suite: SuiteInfo, axis: str, chains: Mapping[tuple[str, int], Mapping[str, Entry]]) -> LearnedTasks:
+    tasks = list(suite.sequence)
+    whole, metric, missing = _whole_chains(tasks, chains)
     untrained: dict[int, list[float]] = {}
     matrices: dict[str, dict[int, Matrix]] = defaultdict(dict)
     for (method, seed), chain in whole.items():

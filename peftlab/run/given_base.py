@@ -69,48 +69,24 @@ def given_base(
     Raises:
         UserError: The model cannot be the base of a run, or is not the one that the recipe names.
     """
-    is_marked = recipe.model.path == GIVEN_MODEL
-    where = document.where(("model", "path"))
     if model is None:
-        if tokenizer is not None:
-            raise ConfigError("a tokenizer is given without a model", where="tokenizer", hint="Give model=… too.")
-        if is_marked:
-            hint = "Give it: run_recipe(recipe, model=model, tokenizer=tokenizer)."
-            raise ConfigError(f"`{GIVEN_MODEL}` stands for a model that is given in Python", where=where, hint=hint)
+        _check_none_is_needed(recipe, tokenizer, document)
         yield GivenBase(recipe)
         return
-    from peftlab.models.given_model import check_given_model, why_another, write_given_model
+    from peftlab.models.given_model import check_given_model, write_given_model
 
     check_given_model(model, tokenizer)
     if recipe.model.from_config is not None:
         raise ConfigError(
             "the recipe starts from nothing, and a model is given", where=document.where(("model", "from_config"))
         )
-    earlier = None if output_dir is None else output_dir / BASE_NAME
-    if is_marked and earlier is not None and earlier.is_dir():
-        reason = why_another(model, tokenizer, str(earlier))
-        if reason:
-            raise UserError(f"the model is not the one that this run began with: {reason}", where=str(output_dir))
-        yield GivenBase(_with_path(recipe, str(earlier.resolve())))
-        return
-    name = str(getattr(model.config, "_name_or_path", "") or "") if is_marked else recipe.model.path
-    source = _place_of(name, document, is_marked=is_marked)
-    reason = "no checkpoint of it is here"
-    if source:
-        reason = why_another(model, tokenizer, source, revision=recipe.model.revision)
-    if not reason:
-        say(f"the model is the one of {name}: the run starts from there")
-        yield GivenBase(_with_path(recipe, name))
-        return
-    if not is_marked:
-        raise UserError(
-            f"the model that is given is not the one that the recipe names: {reason}",
-            where=where,
-            hint=f"Write model={{'path': '{GIVEN_MODEL}'}} to tune it as it is; it is copied into the run's folder.",
-        )
     assert output_dir is not None  # noqa: S101 - the caller has chosen one
+    path, reason = _checkpoint_of(recipe, model, tokenizer, document, output_dir, say)
+    if not reason:
+        yield GivenBase(_with_path(recipe, path))
+        return
     if (output_dir / RECIPE_NAME).exists():
-        raise UserError(f"the model is not the one that this run began with: {reason}", where=str(output_dir))
+        raise _another(reason, output_dir)
     if tokenizer is None:
         raise ConfigError("a tokenizer is needed, since no checkpoint holds the model", where="tokenizer")
     staged = Path(tempfile.mkdtemp(dir=_existing_parent(output_dir), prefix=f".{recipe.name}-base."))
@@ -120,6 +96,53 @@ def given_base(
         yield GivenBase(_with_path(recipe, str(staged / BASE_NAME)), staged / BASE_NAME)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def _check_none_is_needed(recipe: Recipe, tokenizer: Any, document: Document) -> None:
+    if tokenizer is not None:
+        raise ConfigError("a tokenizer is given without a model", where="tokenizer", hint="Give model=… too.")
+    if recipe.model.path == GIVEN_MODEL:
+        raise ConfigError(
+            f"`{GIVEN_MODEL}` stands for a model that is given in Python",
+            where=document.where(("model", "path")),
+            hint="Give it: run_recipe(recipe, model=model, tokenizer=tokenizer).",
+        )
+
+
+def _checkpoint_of(
+    recipe: Recipe, model: Any, tokenizer: Any, document: Document, output_dir: Path, say: ProgressCallback
+) -> tuple[str, str]:
+    """The checkpoint that holds the model's weights, and why there is none; one of the two is empty.
+
+    Raises:
+        UserError: The recipe names another model, or the run began with another.
+    """
+    from peftlab.models.given_model import why_another
+
+    is_marked, earlier = recipe.model.path == GIVEN_MODEL, output_dir / BASE_NAME
+    if is_marked and earlier.is_dir():
+        if reason := why_another(model, tokenizer, str(earlier)):
+            raise _another(reason, output_dir)
+        return str(earlier.resolve()), ""
+    name = str(getattr(model.config, "_name_or_path", "") or "") if is_marked else recipe.model.path
+    source = _place_of(name, document, is_marked=is_marked)
+    reason = "no checkpoint of it is here"
+    if source:
+        reason = why_another(model, tokenizer, source, revision=recipe.model.revision)
+    if not reason:
+        say(f"the model is the one of {name}: the run starts from there")
+        return name, ""
+    if is_marked:
+        return "", reason
+    raise UserError(
+        f"the model that is given is not the one that the recipe names: {reason}",
+        where=document.where(("model", "path")),
+        hint=f"Write model={{'path': '{GIVEN_MODEL}'}} to tune it as it is; it is copied into the run's folder.",
+    )
+
+
+def _another(reason: str, output_dir: Path) -> UserError:
+    return UserError(f"the model is not the one that this run began with: {reason}", where=str(output_dir))
 
 
 def _with_path(recipe: Recipe, path: str) -> Recipe:

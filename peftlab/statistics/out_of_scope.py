@@ -51,6 +51,8 @@ def energy_scores(logits: Floats, temperature: float = 1.0) -> Floats:
 class MahalanobisScorer:
     """Squared distance to the nearest class mean, by one covariance for all classes (Lee et al., NeurIPS 2018).
 
+    The covariance is shrunk as Ledoit and Wolf do (Journal of Multivariate Analysis 88, 2004).
+
     Both fields are plain arrays, so that they can be stored.
 
     Args:
@@ -72,6 +74,8 @@ class MahalanobisScorer:
         Raises:
             ValueError: There are no rows, or no class has two.
         """
+        from sklearn.covariance import ledoit_wolf
+
         features = np.asarray(features, dtype=np.float64)
         names, places, counts = np.unique(classes, return_inverse=True, return_counts=True)
         if len(features) <= len(names):
@@ -79,7 +83,7 @@ class MahalanobisScorer:
         sums = np.zeros((len(names), features.shape[1]))
         np.add.at(sums, places, features)
         means = sums / counts[:, None]
-        covariance = shrunk_covariance(features - means[places])
+        covariance, _ = ledoit_wolf(features - means[places], assume_centered=True)
         values, vectors = np.linalg.eigh(covariance)
         largest = float(values.max()) or 1.0  # without any spread within classes, distances are as they are
         whitening = vectors / np.sqrt(np.maximum(values, largest * 1e-12))
@@ -126,21 +130,6 @@ class NeighborScorer:
             likeness = np.partition(_of_length_one(part) @ self.known.T, at, axis=1)[:, at]
             found.append(np.sqrt(np.maximum(2 - 2 * likeness, 0)))
         return np.concatenate([np.empty(0), *found])
-
-
-def shrunk_covariance(centred: Floats) -> Floats:
-    """The covariance of rows with mean 0, shrunk to a multiple of the unit matrix (Ledoit and Wolf, JMVA 88, 2004).
-
-    Args:
-        centred: Rows × size.
-    """
-    rows, size = centred.shape
-    covariance = centred.T @ centred / rows
-    target = np.trace(covariance) / size * np.eye(size)
-    apart = ((covariance - target) ** 2).sum()
-    noise = ((centred**2).sum(1) ** 2).mean() - (covariance**2).sum()
-    weight = min(noise / rows / apart, 1.0) if apart > 0 else 1.0
-    return np.asarray((1 - weight) * covariance + weight * target)
 
 
 def auroc(known: Floats, strange: Floats, level: float = 0.95) -> Separation:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from benchmarks.applications.monitor_rate import known_course, simulate, stated_ratio
 from peftlab.applications.monitor.baseline import (
     DAY,
     WEEK,
@@ -20,7 +21,7 @@ from peftlab.applications.monitor.evaluation import _classes, watched_hours
 from peftlab.applications.monitor.posts import Labelled
 from peftlab.applications.monitor.settings import Watch
 from peftlab.applications.monitor.surges import QUIET, begins, counts_of, draw, score
-from peftlab.applications.monitor.trial import Watched, known_course, simulate, stated_ratio, try_on
+from peftlab.applications.monitor.trial import Watched, try_on
 
 pytestmark = pytest.mark.slow
 WATCH = Watch.model_validate({})
