@@ -130,10 +130,10 @@ def test_voices_are_counted_as_the_watcher_counts_them() -> None:
 
 
 def test_one_labelled_text_has_no_interval_of_f1() -> None:
-    accuracy, f1 = _classes("topic", [("a", "a")])
+    accuracy, f1 = _classes("topic", [("a", "a")]).figures
     assert (accuracy.value, accuracy.high) == (1, 1)
     assert (f1.value, f1.low, f1.high) == (1, None, None)
-    *_, f1 = _classes("topic", [("a", "a"), ("b", "b")] * 20 + [("a", "b")])
+    *_, f1 = _classes("topic", [("a", "a"), ("b", "b")] * 20 + [("a", "b")]).figures
     assert f1.low is not None
     assert f1.low < f1.value < 1 == f1.high  # an F1 goes no higher
 
