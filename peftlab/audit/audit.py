@@ -70,6 +70,7 @@ def audit_run(
         raise DataError(
             f"there are {len(given.rows)} rows, and an audit needs {FEWEST_ROWS} at least to say anything",
             where=given.name,
+            hint="Give it more rows with labels, which the run has not learned: --data FILE.",
         )
     if given.why_no_train:
         reporter.say(given.why_no_train)

@@ -48,7 +48,7 @@ def test_each_wrong_input_gets_one_message(
         (["--data", "nothing.csv"], "nothing.csv"),
         (["--data", "no_label.csv"], "no column `label`"),
         (["--data", "other_labels.csv"], "the label 'fine'"),
-        (["--data", "short.csv"], "an audit needs 20"),
+        (["--data", "short.csv"], "an audit needs 20 at least to say anything\n  Give it more rows"),
         (["--data", table, "--parts", "group_fairness", "--set", "group_fairness.by=[single]"], "1 different values"),
         (["--data", table, "--parts", "group_fairness", "--set", "group_fairness.by=[number]"], "80 different values"),
         (["--data", table, "--parts", "group_fairness", "--set", "group_fairness.by=[groop]"], "no column `groop`"),

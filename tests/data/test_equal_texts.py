@@ -1,12 +1,14 @@
 """Rows with equal texts: what counts as a duplicate, what never gets into two splits, and what is said of it."""
 
 import json
+import re
 
 import pytest
 
 from peftlab.core.config import parse_yaml
 from peftlab.core.splits import Split
 from peftlab.core.task import TASKS
+from peftlab.data import notices
 from peftlab.data.notices import describe_notes
 from peftlab.preparation.load_data import load_data
 from peftlab.recipe.schema import build_recipe
@@ -165,6 +167,18 @@ def test_texts_that_were_garbled_before_are_said(encoding, tmp_path):
     lost = [{"text": "sch\ufffdn", "label": "a"}]
     notes = load(tmp_path, [*garbled, *lost, *rows[4:]], CLASSES).summary.notes
     assert "4 texts hold lost or garbled characters" in "".join(describe_notes(notes))
+
+
+def test_one_of_each_is_told_in_the_singular():
+    told = [
+        *(describe_notes({name: 1}) for name in notices._OF_DATA),
+        *(describe_notes({"train": {name: 1}}) for name in notices._OF_SPLIT),
+    ]
+    for (line,) in told:
+        assert not re.match(
+            r"1 (changed |different |earlier )?(\w+(xt|w|ge|rd|pt|on|er|se)s|copies|classes)\b", line
+        ), line
+        assert not re.search(r" (are(?! counted)|were|have|they|their|hold) ", line), line
 
 
 def test_what_was_cut_is_told_by_split():

@@ -54,11 +54,13 @@ def feed(monitor: Monitor, place: Workplace, hosting: Hosting, sources: Sequence
     for source in sources:
         if source != "-" and source not in streams and not Path(source).is_file():
             raise UserError("there is no such file", where=source)
+    if streams:
+        from peftlab.applications.monitor.redis_stream import check_stream, work
+
+        check_stream(streams[0])
     store = open_store(place, hosting)
     reader = open_reader(place)
     if streams:
-        from peftlab.applications.monitor.redis_stream import work
-
         return work(streams[0], store, reader, place.reporter)
     told: Counter[str] = Counter({"read": 0, "new": 0, "known": 0, "refused": 0})
     for source in sources:

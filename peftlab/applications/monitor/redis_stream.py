@@ -7,6 +7,7 @@ Redis keeps what it has accepted (``appendonly yes``, ``appendfsync always``).
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import socket
@@ -51,10 +52,9 @@ def work(
     Raises:
         UserError: The address names no stream, Redis refuses for good, or the package is missing.
     """
-    try:
-        import redis
-    except ModuleNotFoundError:
-        raise UserError("reading Redis streams needs redis", hint="pip install 'peftlab[monitor]'") from None
+    check_stream(address)
+    import redis
+
     url, stream = _parts(address)
     # Bytes that are no UTF-8 are shown as such: to fail on them would end every worker that they are given to.
     try:
@@ -72,13 +72,16 @@ def work(
                 if not is_ready:
                     _make_group(client, stream)
                     is_ready = True
+                    reporter.say(f"reading the stream {stream} as its texts come (Ctrl-C ends it)")
                 messages = _next(client, stream, name, claim_ms)
                 if messages:
                     told.update(_keep(messages, stream, store, reader))
                     client.xack(stream, GROUP, *[message for message, _ in messages])
                 pause = 0.5
             except (redis.ConnectionError, redis.TimeoutError, StorageError, redis.ResponseError) as error:
-                if isinstance(error, redis.ResponseError) and not _passes(error):
+                # A wrong password is an error of the connection, and stays one.
+                for_good = isinstance(error, redis.ResponseError) and not _passes(error)
+                if for_good or isinstance(error, redis.AuthenticationError):
                     raise UserError(f"Redis refused: {error}", where=stream) from None
                 reporter.say(f"waiting {pause:g} s: {error}")
                 is_ready = False  # a server that was restarted may have lost the group
@@ -89,6 +92,20 @@ def work(
                 break
     client.close()
     return told
+
+
+def check_stream(address: str) -> None:
+    """Refuse what no worker could read, before the adapters are loaded.
+
+    Args:
+        address: ``redis://host:port/database/stream``.
+
+    Raises:
+        UserError: The address names no stream, or the package is missing.
+    """
+    if importlib.util.find_spec("redis") is None:
+        raise UserError("reading Redis streams needs redis", hint="pip install 'peftlab[monitor]'")
+    _parts(address)
 
 
 def _parts(address: str) -> tuple[str, str]:

@@ -128,6 +128,8 @@ def test_a_server_that_takes_nothing_for_a_while_ends_no_worker(server: Server, 
     server.client.set("text", "no stream")
     with pytest.raises(UserError, match="Redis refused: WRONGTYPE"):
         work(f"{server.url}/text", store, WordReader(), Silent(), most=1)
+    with pytest.raises(UserError, match="Redis refused: invalid username-password pair"):
+        work(f"redis://me:wrong@127.0.0.1:{server.port}/0/posts", store, WordReader(), Silent(), most=1)
 
 
 @pytest.mark.parametrize(
