@@ -60,5 +60,5 @@ def check_mergeable(method: Method) -> None:
     if not method.mergeable:
         raise UnsupportedError(
             f"what {method.registered_name} trains cannot be folded into the base's weights",
-            hint=f"Export it as onnx, or use its adapter/. Methods that merge: {mergeable_methods()}.",
+            hint=f"Methods that merge: {mergeable_methods()}.",
         )

@@ -33,7 +33,12 @@ def continue_run(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.", show_default=False)],
     data: Annotated[
         str,
-        typer.Option(metavar="NEW", help="New rows, with the columns that the run was tuned on.", show_default=False),
+        typer.Option(
+            metavar="NEW",
+            help="New rows, with the columns that the run was tuned on: a table, a folder with a file for each split, "
+            "or '{train: FILE, test: FILE}'.",
+            show_default=False,
+        ),
     ],
     output: Annotated[
         Path | None,

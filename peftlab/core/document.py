@@ -107,13 +107,17 @@ def parse_yaml(text: str, *, source: str, folder: Path | None = None) -> Documen
     return Document(source=source, values=values, lines=lines, folder=folder)
 
 
-def parse_yaml_value(text: str) -> Any:
+def parse_yaml_value(text: str, *, source: str = "--set") -> Any:
     """Parse one YAML value, as ``--set key=VALUE`` gives it: ``3``, ``5e-4``, ``[query, value]``, ``{type: full}``.
+
+    Args:
+        text: The value.
+        source: Where it stands, for messages.
 
     Raises:
         ConfigError: The text is not YAML.
     """
-    return parse_yaml(f"value: {text}" if "\n" not in text else text, source="--set").values.get("value")
+    return parse_yaml(f"value: {text}" if "\n" not in text else text, source=source).values.get("value")
 
 
 def _construct(node: Node, path: KeyPath, lines: dict[KeyPath, int]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from peftlab.artifact.saved_run import SavedRun
-from peftlab.core.config import Config, Document
+from peftlab.core.config import Config, Document, parse_yaml_value
 from peftlab.core.errors import ConfigError, UnsupportedError, UserError, first_line
 from peftlab.core.past import BEFORE
 from peftlab.core.record import PREDICTIONS_NAME, RECIPE_NAME
@@ -29,7 +29,8 @@ def continuation_recipe(
 
     Args:
         earlier: The run to go on from.
-        data: Address of the new rows: they are read by the usual rules, and cut into splits as the earlier rows were.
+        data: Address of the new rows, or ``{train: …, test: …}`` as in ``data.source``: they are read by the usual
+            rules, and cut into splits as the earlier rows were where they have none.
         replay: The share of earlier training rows to learn again.
         overrides: ``key.path=value`` each.
 
@@ -51,7 +52,7 @@ def continuation_recipe(
     changes: dict[str, Any] = {
         "name": _next_name(earlier.name),
         "continues": {"run": str(earlier.folder.resolve()), "replay": replay},
-        "data.source": data,
+        "data.source": parse_yaml_value(data, source="--data") if data.lstrip().startswith("{") else data,
         "data.fold": None,
         "training.self_training": None,
         "training.distillation": None,

@@ -21,7 +21,7 @@ from peftlab.artifact.saved_run import SavedRun
 from peftlab.cli.app import app
 from peftlab.cli.continuing import _next, _thresholds
 from peftlab.core.audit import AUDITS
-from peftlab.core.errors import DataError, UnsupportedError
+from peftlab.core.errors import DataError, UnsupportedError, UserError
 from peftlab.core.past import Past
 from peftlab.core.record import Gate, read_record
 from peftlab.preparation.load_data import load_data
@@ -177,6 +177,14 @@ def test_training_on_everything_begins_with_the_base(first: Path, tmp_path: Path
     assert done.record.earlier.scores["test_earlier_1"] == pytest.approx(read_record(first).scores["test"])
     assert done.record.earlier.start_scores.keys() == {"test", "test_earlier_1"}
     assert done.record.data.notes["rows_replayed"] == len(texts(first)["train"])
+
+
+def test_new_rows_may_have_splits_of_their_own(first: Path, tmp_path: Path) -> None:
+    files = {name: str(write(tmp_path / f"{name}.csv", NEW)) for name in ("train", "test")}
+    recipe, _ = continuation_recipe(SavedRun.open(first), json.dumps(files), replay=0.05)
+    assert recipe.data.source.model_dump(exclude_none=True) == files
+    with pytest.raises(UserError, match="--data:1: not YAML"):
+        continuation_recipe(SavedRun.open(first), "{train: ", replay=0.05)
 
 
 def test_data_that_are_gone_or_have_changed(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

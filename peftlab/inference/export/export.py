@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from peftlab.artifact.saved_export import (
     ComposedPart,
@@ -111,6 +112,27 @@ def check_path(run: SavedRun, kind: ExportFormat) -> None:
     Raises:
         UserError: Its method or task has no such export, or packages are missing.
     """
+    try:
+        _check_path(run, kind)
+    except UnsupportedError as error:
+        error.hint = " ".join(filter(None, [_other_formats(run, kind), error.hint]))
+        raise
+
+
+def _other_formats(run: SavedRun, refused: ExportFormat) -> str:
+    """What a run that is refused as one format can be exported as."""
+    found = []
+    for kind in get_args(ExportFormat):
+        if kind != refused:
+            with contextlib.suppress(UserError):
+                _check_path(run, kind)
+                found.append(f"`{kind}`")
+    if not found:
+        return "No format takes such a run. `peftlab serve` and `peftlab predict` use it as it is."
+    return f"Export it as {' or '.join(filter(None, [', '.join(found[:-1]), found[-1]]))}."
+
+
+def _check_path(run: SavedRun, kind: ExportFormat) -> None:
     from peftlab.artifact.merge import check_mergeable
 
     recipe = run.recipe
@@ -124,13 +146,11 @@ def check_path(run: SavedRun, kind: ExportFormat) -> None:
             f"runs of the task {recipe.task.registered_name} are not exported as {kind}: what they answer "
             "takes more than logits, such as a loop that writes text, labels to compute a loss with, or a passage",
             where=str(run.folder),
-            hint="Export it as `merged`.",
         )
     if recipe.task.why_not_onnx:
         raise UnsupportedError(
             f"runs of the task {recipe.task.registered_name} are not exported as {kind}: {recipe.task.why_not_onnx}",
             where=str(run.folder),
-            hint="Export it as `merged`.",
         )
     check_installed(("onnx", "onnxscript", "onnxruntime"), "ONNX exports need", extra="onnx")
 
@@ -144,7 +164,6 @@ def _check_gguf(run: SavedRun) -> None:
         raise UnsupportedError(
             "GGUF files are of language models that write from left to right, and this run's model is none",
             where=str(run.folder),
-            hint="Export it as `merged`, or as `onnx`.",
         )
     config = transformers.AutoConfig.from_pretrained(run.artifact, local_files_only=True, trust_remote_code=False)
     check_gguf(next(iter(config.architectures or ()), "no class that is known"), config, run.tokenizer)

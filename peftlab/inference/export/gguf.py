@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from peftlab.core.errors import UnsupportedError
-from peftlab.inference.export.gguf_tokenizer import check_tokenizer, write_tokenizer
+from peftlab.inference.export.gguf_tokenizer import OTHER_WAY, check_tokenizer, write_tokenizer
 
 if TYPE_CHECKING:
     from gguf import GGMLQuantizationType, GGUFWriter
@@ -68,7 +68,7 @@ def check_gguf(architecture: str, config: Any, tokenizer: Any) -> None:
     if why:
         raise UnsupportedError(
             f"no GGUF files are written {why}",
-            hint="Export the run as `merged`, and see whether llama.cpp's convert_hf_to_gguf.py knows it.",
+            hint=OTHER_WAY,
         )
     check_tokenizer(tokenizer)
 

@@ -150,8 +150,14 @@ def _without_offsets(step: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in step.items() if key != "trim_offsets"}
 
 
+OTHER_WAY = (
+    "llama.cpp's own script makes the file of a merged export, where it knows the model: `python convert_hf_to_gguf.py "
+    "DIR`."
+)
+
+
 def _refusal(why: str) -> UnsupportedError:
     return UnsupportedError(
         f"no GGUF file is written with this tokenizer: {why}",
-        hint="Export the run as `merged`, and let llama.cpp's convert_hf_to_gguf.py make the file.",
+        hint=OTHER_WAY,
     )

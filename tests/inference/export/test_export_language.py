@@ -65,7 +65,10 @@ def test_another_model_is_not_kept(tiny_run: Callable[..., Path], tmp_path: Path
 def test_there_is_no_onnx_file(tiny_run: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="instruction_tuning are not exported as onnx") as caught:
         export(tiny_run(base="gpt2", task=INSTRUCTIONS, steps=20), "onnx", tmp_path / "out")
-    assert "`merged`" in (caught.value.hint or "")
+    assert caught.value.hint == "Export it as `merged`, `gguf` or `gguf-q8`."
+    with pytest.raises(UnsupportedError, match="cannot be folded") as caught:
+        export(tiny_run("{type: prefix_tuning}", base="gpt2", task=INSTRUCTIONS, steps=2), "merged", tmp_path / "out")
+    assert caught.value.hint.startswith("No format takes such a run. `peftlab serve` and `peftlab predict` use it as")
     assert not list(tmp_path.iterdir())
 
 
