@@ -14,19 +14,20 @@ from peftlab.doctor.finding import Finding, Status
 from peftlab.doctor.trial import MARK
 
 SECONDS = 120.0
+"""For one trial."""
 
 
-def run_trial(name: str, *, seconds: float = SECONDS) -> dict[str, Any]:
+def run_trial(name: str) -> dict[str, Any]:
     """What a trial has found, under ``found``; or under ``error`` why it has not."""
     command = [sys.executable, "-P", "-m", "peftlab.doctor.trial", name]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore", "TRANSFORMERS_VERBOSITY": "error"}
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     try:
         done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS
         )
     except subprocess.TimeoutExpired:
-        return {"error": f"no answer within {seconds:g} seconds"}
+        return {"error": f"no answer within {SECONDS:g} seconds"}
     except OSError as error:
         return {"error": f"cannot be started: {error.strerror}"}
     for line in done.stdout.splitlines():

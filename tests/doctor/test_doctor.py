@@ -13,8 +13,14 @@ import pytest
 
 from peftlab.doctor import machine, network, trial, trials
 from peftlab.doctor.finding import Finding, without_home
+from tests.patience import PATIENCE
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(autouse=True)
+def a_busy_machine_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "SECONDS", PATIENCE)
 
 
 def test_it_looks_at_everything_and_tells_it(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -45,7 +51,9 @@ def test_it_looks_at_everything_and_tells_it(command: Command, monkeypatch: pyte
 
 def test_a_trial_has_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "version" in trials.run_trial("torch")["found"]
-    assert trials.run_trial("torch", seconds=0.01) == {"error": "no answer within 0.01 seconds"}
+    with monkeypatch.context() as patch:
+        patch.setattr(trials, "SECONDS", 0.01)
+        assert trials.run_trial("torch") == {"error": "no answer within 0.01 seconds"}
     assert trials.run_trial("no such") == {"error": "KeyError: 'no such'"}
     monkeypatch.setattr(trials.sys, "executable", "/bin/false")
     assert trials.run_trial("torch") == {"error": "the process ended with 1: no word"}
