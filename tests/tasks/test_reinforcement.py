@@ -461,13 +461,20 @@ def test_rewards_rise_and_a_resumed_run_is_the_same_bit_for_bit(tiny_gpt2: Path,
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
 
 
-@pytest.mark.parametrize("value", [None, ""])
+@pytest.mark.parametrize("kind", ["missing", "empty", "chats"])
 def test_prompts_without_answers_can_be_learned_from(
-    value: str | None, tiny_gpt2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, tiny_gpt2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a reward model judges them; what would compare with an answer is refused, and nothing is said to be exact."""
     table = tmp_path / "prompts.jsonl"
-    values = [{"prompt": text, **({} if value is None else {"response": value})} for text, _ in sentences(20)]
+    base, keys = tiny_gpt2, dict[str, Any]()
+    values = [{"prompt": text, **({"response": ""} if kind == "empty" else {})} for text, _ in sentences(20)]
+    if kind == "chats":
+        values = [{"prompt": [{"role": "user", "content": row["prompt"]}]} for row in values]
+        base, keys = shutil.copytree(tiny_gpt2, tmp_path / "base"), {"messages": "prompt", "max_length": 64}
+        template = "{%- for m in messages %}{{- m.role[:1] + m.content + eos_token }}{%- endfor %}"
+        template += "{%- if add_generation_prompt %}{{- 'a' }}{%- endif %}"
+        (base / "chat_template.jinja").write_text(template)
     table.write_text("".join(json.dumps(row) + "\n" for row in values))
     seen, judge = set[str](), REWARDS["good_words"].reward
 
@@ -476,13 +483,13 @@ def test_prompts_without_answers_can_be_learned_from(
         return judge(self, answer)
 
     monkeypatch.setattr(REWARDS["good_words"], "reward", reward)
-    record = peftlab.run_recipe(recipe_of(tiny_gpt2, table, steps=3), output_dir=tmp_path / "run").record
+    record = peftlab.run_recipe(recipe_of(base, table, steps=3, **keys), output_dir=tmp_path / "run").record
     assert record.status == "success", record.error
     assert record.scores["test"].keys() == {"mean_reward", "response_tokens"}
     assert seen == {""}
     for own in ({"type": "exact_match"}, {"type": "regular_expression", "pattern": "a", "is_expected": True}):
-        with pytest.raises(DataError, match=f"no `response`, and the reward `{own['type']}` compares with it"):
-            peftlab.run_recipe(recipe_of(tiny_gpt2, table, rewards=[own]), output_dir=tmp_path / "other")
+        with pytest.raises(DataError, match=f"no answers, and the reward `{own['type']}` compares with them"):
+            peftlab.run_recipe(recipe_of(base, table, rewards=[own], **keys), output_dir=tmp_path / "other")
 
 
 @pytest.mark.parametrize("type_", ["reinforcement", "preference_tuning"])

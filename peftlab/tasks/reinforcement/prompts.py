@@ -13,7 +13,7 @@ from peftlab.core.metric_scorer import MetricScorer
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Inference, Prediction, Scorer
 from peftlab.tasks.instruction_tuning import InstructionTuning
-from peftlab.tasks.language.conversations import RESPONSES
+from peftlab.tasks.language.conversations import RESPONSES, parsed_messages
 from peftlab.tasks.language.generation import generate_tokens, response_ends
 from peftlab.tasks.language.vocabulary_head import label_losses
 from peftlab.tasks.reinforcement.policy_gradient import IS_PROMPT, PolicyGradient
@@ -56,7 +56,13 @@ class Reinforcement(PolicyGradient, InstructionTuning):
 
     def arrange(self, split: Split) -> Split:
         """Contexts, each with its answers; prompts alone are given one that stands for none."""
-        if self.response in self.optional_columns() and not any(split.columns.get(self.response, ())):
+        column = self.message_column
+        if column is not None:
+            chats = [parsed_messages(value, split.where(row)) for row, value in enumerate(split.columns[column])]
+            if all(chat[-1]["role"] != "assistant" for chat in chats):
+                none = {"role": "assistant", "content": NO_ANSWER}
+                split = replace(split, columns={**split.columns, column: [[*chat, none] for chat in chats]})
+        elif self.response in self.optional_columns() and not any(split.columns.get(self.response, ())):
             split = replace(split, columns={**split.columns, self.response: [NO_ANSWER] * len(split)})
         return super().arrange(split)
 
@@ -69,9 +75,9 @@ class Reinforcement(PolicyGradient, InstructionTuning):
         comparing = [each.registered_name for each in self.rewards if each.needs_expected]
         if comparing and has_no_answers(split):
             raise DataError(
-                f"the rows have no `{self.response}`, and the reward `{comparing[0]}` compares with it",
+                f"the rows hold no answers, and the reward `{comparing[0]}` compares with them",
                 where=split.source,
-                hint="Name the column of the answers by `task.response`, or choose other rewards.",
+                hint="They stand in the column `task.response`, or end the chats. Or choose other rewards.",
             )
 
     def why_not_measured(self, metric: str, split: Split, labels: tuple[str, ...]) -> str | None:
