@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from peftlab.core.callback import CallbackList
+from peftlab.core.errors import RunFailedError
 from peftlab.core.generators import generator_states, restore_generators
 from peftlab.core.lent_weights import lent_weights
 from peftlab.core.splits import EncodedSplit
@@ -128,6 +129,7 @@ def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
         DivergedError: The loss is not finite any more.
         CancelledError: The user stopped the run; a checkpoint of the last step is on disk.
         CallbackError: A callback failed; a checkpoint of the last step is on disk.
+        RunFailedError: A reward failed; of one process a checkpoint of the last step is on disk.
     """
     progress = _resume(job, resume_from)
     schedule = learning_rate_schedule(job.config, job.learning_rate, job.plan.total)
@@ -144,7 +146,13 @@ def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
             raise CancelledError("stopped by the user")
         job.meter.step_started()
         set_learning_rate(job.optimizer, schedule(step.number))
-        own, rolled = _rolled_out(job, step)
+        try:
+            own, rolled = _rolled_out(job, step)
+        except RunFailedError as error:
+            if job.world.size == 1 and not isinstance(error, DivergedError):  # of a reward: the model is as it was
+                watch.check()
+                _write_checkpoint(job, progress)
+            raise
         loss, norm, work = optimizer_step(own, rolled)
         job.meter.step_ended(lengths_of(own, rolled), work.padded_tokens, work.terms)
         # Under float16 the scaler meets infinite gradients, skips the step and lowers its scale: no divergence.
@@ -273,7 +281,7 @@ def _note_score(job: TrainingJob, progress: Progress, step: Step, scores: dict[s
     """
     assert job.metric is not None  # noqa: S101 - the caller has checked it
     score, loss = scores.get(job.metric), scores.get("loss")
-    if _is_gain(score, progress, higher_is_better=job.higher_is_better):
+    if progress.is_gain(score, higher_is_better=job.higher_is_better):
         progress.tied_steps = [step.number]
         progress.evaluations_without_gain = 0
     else:
@@ -288,16 +296,6 @@ def _note_score(job: TrainingJob, progress: Progress, step: Step, scores: dict[s
     progress.best_score, progress.best_loss, progress.best_step = score, loss, step.number
     best = _gathered(job, lambda: _best(job, progress))
     job.world.first(lambda: None if best is None else job.checkpoints.write(BEST, best))
-
-
-def _is_gain(score: float | None, progress: Progress, *, higher_is_better: bool) -> bool:
-    """Whether a score is the first one, or better than all before."""
-    best = progress.best_score
-    if progress.best_step is None:
-        return True
-    if score is None or best is None:
-        return score is not None
-    return score > best if higher_is_better else score < best
 
 
 def _write_checkpoint(job: TrainingJob, progress: Progress) -> None:

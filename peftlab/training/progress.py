@@ -28,3 +28,11 @@ class Progress:
     evaluations_without_gain: int = 0
     stopped_early: bool = False
     stopped_by: str | None = None
+
+    def is_gain(self, score: float | None, *, higher_is_better: bool) -> bool:
+        """Whether a score is the first one, or better than all before."""
+        if self.best_step is None:
+            return True
+        if score is None or self.best_score is None:
+            return score is not None
+        return score > self.best_score if higher_is_better else score < self.best_score

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from peftlab.core.errors import RunFailedError
+from peftlab.core.generators import generator_states, restore_generators
 from peftlab.core.splits import EncodedSplit, Example
 from peftlab.core.task import Inference, Policy, Task
 from peftlab.training.steps import Step
@@ -81,9 +83,13 @@ class RollOuts:
         where = [self._where(position) for position in positions]
         fresh = sum(map(len, self._window[0].batches))
         policy = Policy(model, self.reference, self._inference, self._pad, self._drawing(positions), fresh)
+        before = generator_states()
         model.eval()
         try:
             done = self._task.roll_out(policy, examples, where)
+        except RunFailedError:
+            restore_generators(before)  # what is tried again draws the same
+            raise
         finally:
             model.train()
         self.figures, made = done.figures, iter(done.examples)

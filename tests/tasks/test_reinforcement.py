@@ -588,6 +588,35 @@ def test_a_reward_that_comes_late_fails_no_guard_and_one_that_never_comes_is_tol
         assert told.startswith("100% of the groups had one reward") == (late == 99)
 
 
+def test_a_run_whose_reward_fails_goes_on_from_the_step_before(
+    tiny_gpt2: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is lost but the step, and the run ends as one whose reward never failed."""
+    own, asked = Reinforcement.judge, list[int]()
+
+    def judge(self: Any, *given: Any) -> Any:
+        asked.append(1)
+        if len(asked) == fails:
+            raise RunFailedError("the service that judges has not answered")
+        return own(self, *given)
+
+    monkeypatch.setattr(Reinforcement, "judge", judge)
+    recipe = recipe_of(tiny_gpt2, rows, steps=6, replace_groups=1)
+    recipe = replace_config(recipe, evaluation=replace_config(recipe.evaluation, every=6))
+    fails = 0
+    peftlab.run_recipe(recipe, output_dir=tmp_path / "whole")
+    all_asked = len(asked)
+    asked.clear()
+    fails = 5
+    failed = peftlab.run_recipe(recipe, output_dir=tmp_path / "again").record
+    assert (failed.status, "has not answered" in str(failed.error)) == ("failed", True)
+    done = peftlab.run_recipe(recipe, output_dir=tmp_path / "again", resume=True).record
+    assert done.status == "success", done.error
+    assert len(asked) <= all_asked + 2  # the step that failed is done again, and no other
+    for name in ("metrics.jsonl", "adapter/adapter_model.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+
+
 def test_a_judge_that_is_loaded_when_a_run_goes_on_changes_nothing_that_is_drawn(
     tiny_gpt2: Path, rows: Path, judge: Path, tmp_path: Path
 ) -> None:
