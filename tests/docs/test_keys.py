@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from ruamel.yaml import YAML
 
+from peftlab import TASKS
+from peftlab.cli.app import app
 from tests.docs.pages import PAGES, ROOT, blocks
 
 SCHEMAS = {
@@ -77,3 +80,24 @@ def test_wrong_keys_are_found() -> None:
     assert unknown_keys("training: {regularizers: [{type: fgm, epsilom: 1}]}") == ["training.regularizers.epsilom"]
     assert unknown_keys("type: monitor\nwatch: {sentimet: a}") == ["watch.sentimet"]
     assert unknown_keys("alarms: 0") == []
+
+
+def test_the_terms_are_led_to_what_there_is() -> None:
+    """Keys, tasks and verbs that the page of terms names exist, and so do the headings that it links to."""
+    page = ROOT / "docs" / "terms.md"
+    text = page.read_text(encoding="utf-8")
+    verbs = typer.main.get_command(app).list_commands(None)
+    for name in re.findall(r"`([^`]+)`", text):
+        key = name.partition(":")[0]
+        if key.startswith("peftlab "):
+            assert key.split()[1] in verbs, name
+        elif re.fullmatch(r"(model|task|data|method|training|evaluation)\.[\w.]+", key):
+            assert is_known(SCHEMAS["recipe"], key), name
+        elif re.fullmatch(r"[a-z]+_[a-z_]+", key):
+            known = {*TASKS, "multi_label", "resample_train", "memorization", "out_of_scope"}
+            assert key in known, name
+    assert not [name for name in TASKS if f"`{name}`" not in text and not name.startswith("turing")]
+    for target, _, anchor in re.findall(r"\]\(([\w/.]+)(#([\w-]+))?\)", text):
+        headings = re.findall(r"^#+ (.*)", (page.parent / target).read_text(encoding="utf-8"), re.MULTILINE)
+        anchors = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+        assert not anchor or anchor in anchors, (target, anchor)
