@@ -38,7 +38,8 @@ from peftlab.measurement.memory import LiveBytes
 from peftlab.models.base_model import prepare_config
 from peftlab.training.accelerator import build_shapes_accelerator
 from peftlab.training.evaluation import to_device
-from peftlab.training.loop import TrainingJob, optimizer_step
+from peftlab.training.job import TrainingJob
+from peftlab.training.loop import optimizer_step
 from peftlab.training.loss_watch import LossWatch
 from peftlab.training.optimizers import build_optimizer
 from peftlab.training.steps import Step

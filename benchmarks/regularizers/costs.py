@@ -40,7 +40,8 @@ from peftlab.recipe.schema import build_recipe
 from peftlab.training.accelerator import build_accelerator
 from peftlab.training.checkpoints import trainable_parameters
 from peftlab.training.hooks import HookList
-from peftlab.training.loop import TrainingJob, optimizer_step
+from peftlab.training.job import TrainingJob
+from peftlab.training.loop import optimizer_step
 from peftlab.training.optimizers import build_optimizer
 from peftlab.training.steps import Step
 

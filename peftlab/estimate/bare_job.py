@@ -19,7 +19,7 @@ from peftlab.training.checkpoints import CheckpointFolder
 from peftlab.training.guards import FIRST_STEPS, GradientGuard
 from peftlab.training.hooks import HookList
 from peftlab.training.interrupts import Interrupts
-from peftlab.training.loop import TrainingJob
+from peftlab.training.job import TrainingJob
 from peftlab.training.metrics_log import MetricsLog
 from peftlab.training.micro_batches import split_batches
 from peftlab.training.steps import StepPlan

@@ -48,7 +48,8 @@ from peftlab.training.accelerator import autocast_dtype, build_shapes_accelerato
 from peftlab.training.evaluation import TorchInference
 from peftlab.training.graphs import why_not
 from peftlab.training.hooks import HookList
-from peftlab.training.loop import TrainingJob, optimizer_step
+from peftlab.training.job import TrainingJob
+from peftlab.training.loop import optimizer_step
 from peftlab.training.offload import frozen_layers
 from peftlab.training.optimizers import build_optimizer
 from peftlab.training.sharding import Sharding, mesh_of_all

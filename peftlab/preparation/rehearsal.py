@@ -25,7 +25,8 @@ from peftlab.measurement.roofline import StepFlops, fit_step_flops
 from peftlab.training.checkpoints import restore_parameters, trainable_parameters
 from peftlab.training.gradients import accumulate_gradients
 from peftlab.training.guards import GradientGuard
-from peftlab.training.loop import TrainingJob, optimizer_step
+from peftlab.training.job import TrainingJob
+from peftlab.training.loop import optimizer_step
 from peftlab.training.optimizers import build_optimizer
 from peftlab.training.sharding import gathered_root
 from peftlab.training.world import World

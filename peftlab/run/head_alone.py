@@ -28,8 +28,8 @@ from peftlab.core.splits import EncodedSplit, Example
 from peftlab.preparation.loading import Loader
 from peftlab.preparation.rehearsal import rehearse_flops
 from peftlab.run.run_context import RunContext
+from peftlab.training.job import TrainingJob
 from peftlab.training.known_base import KnownBase, Reading, base_of, in_place_of_base, joined, outputs_of, vectors_of
-from peftlab.training.loop import TrainingJob
 from peftlab.training.reload_guards import trains_only_heads
 
 MOST_BYTES = 1 << 30

@@ -15,7 +15,7 @@ from peftlab.preparation.loading import Loader
 from peftlab.preparation.rehearsal import rehearse_evaluation, rehearse_flops, rehearse_memory
 from peftlab.run.loading_stage import target_of
 from peftlab.run.run_context import RunContext
-from peftlab.training.loop import TrainingJob
+from peftlab.training.job import TrainingJob
 
 WARMUP_STEPS = 5
 """Steps that are not timed: allocator and caches are cold in them."""

@@ -11,7 +11,7 @@ from peftlab.core.callback import CallbackError
 from peftlab.core.errors import PeftlabError, first_line
 from peftlab.core.files import as_os_error, write_text
 from peftlab.core.plugins import fault_of
-from peftlab.core.record import DataSummary, Guard, RunRecord, Status
+from peftlab.core.record import DataSummary, Guard, RunRecord, Status, failed_guards
 from peftlab.measurement.environment import describe_environment
 from peftlab.preparation.check import CheckedRecipe
 from peftlab.recipe.schema import Recipe
@@ -103,8 +103,7 @@ def _status(
     error: BaseException | None, guards: dict[str, Guard], folder: RunFolder, recipe: Recipe
 ) -> tuple[Status, str | None]:
     if error is None:
-        failed = [name for name, guard in guards.items() if guard.status == "failed" and not guard.waived]
-        if failed:
+        if failed := failed_guards(guards):
             details = "; ".join(f"{name}: {guards[name].detail}" for name in failed)
             return "failed", f"a guard failed: {details}"
         return "success", None

@@ -34,13 +34,15 @@ from peftlab.run.resuming import acceleration_of, latest_checkpoint, read_checkp
 from peftlab.run.run_context import RunContext
 from peftlab.training.accelerator import build_accelerator, end_trackers, start_trackers
 from peftlab.training.batches_ahead import BatchesAhead, collates_ahead
+from peftlab.training.best_state import restore_best, restore_best_before
 from peftlab.training.checkpoints import trainable_parameters
 from peftlab.training.class_weights import weighted_task
 from peftlab.training.evaluation import DivergedError
 from peftlab.training.graphs import build_graphs
 from peftlab.training.guards import GradientGuard, check_adapter_changed, combined_hash, hash_tensors
 from peftlab.training.hooks import HookList
-from peftlab.training.loop import TrainingJob, restore_best, restore_best_before, train
+from peftlab.training.job import TrainingJob
+from peftlab.training.loop import train
 from peftlab.training.metrics_log import MetricsLog
 from peftlab.training.optimizer_choice import optimizer_class
 from peftlab.training.optimizers import build_optimizer

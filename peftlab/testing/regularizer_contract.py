@@ -26,7 +26,8 @@ from peftlab.testing.training_jobs import TASKS, check_estimate, checked, job_of
 from peftlab.testing.waits import Waits, package_of
 from peftlab.training.guards import BaseGuard, GradientGuard
 from peftlab.training.interrupts import CancelledError
-from peftlab.training.loop import TrainingJob, optimizer_step, train
+from peftlab.training.job import TrainingJob
+from peftlab.training.loop import optimizer_step, train
 from peftlab.training.micro_batches import MicroBatches
 from peftlab.training.steps import Step
 

@@ -26,7 +26,7 @@ from peftlab.training.accelerator import build_accelerator
 from peftlab.training.checkpoints import CheckpointFolder
 from peftlab.training.hooks import HookList
 from peftlab.training.interrupts import Interrupts
-from peftlab.training.loop import TrainingJob
+from peftlab.training.job import TrainingJob
 from peftlab.training.metrics_log import MetricsLog
 from peftlab.training.optimizers import build_optimizer
 from peftlab.training.steps import StepPlan

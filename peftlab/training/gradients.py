@@ -22,7 +22,7 @@ from peftlab.training.micro_batches import is_out_of_memory
 from peftlab.training.steps import Step
 
 if TYPE_CHECKING:
-    from peftlab.training.loop import TrainingJob
+    from peftlab.training.job import TrainingJob
 
 
 def accumulate_within_memory(job: TrainingJob, step: Step) -> tuple[Tensor, Work]:

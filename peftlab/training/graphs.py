@@ -24,7 +24,7 @@ from peftlab.training.evaluation import to_device
 from peftlab.training.micro_batches import is_out_of_memory
 
 if TYPE_CHECKING:
-    from peftlab.training.loop import TrainingJob
+    from peftlab.training.job import TrainingJob
 
 Batch = Mapping[str, Tensor]
 Lengthen = Callable[[Batch, int], dict[str, Tensor]]

@@ -14,7 +14,8 @@ from peftlab.recipe.schema import load_recipe
 from peftlab.run import training_stage
 from peftlab.run.run import run_recipe
 from peftlab.testing.training_jobs import checked, job_of
-from peftlab.training.loop import TrainingJob, optimizer_step
+from peftlab.training.job import TrainingJob
+from peftlab.training.loop import optimizer_step
 
 pytestmark = pytest.mark.slow
 

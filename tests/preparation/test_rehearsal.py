@@ -22,7 +22,8 @@ from peftlab.recipe.schema import build_recipe
 from peftlab.training.accelerator import build_accelerator
 from peftlab.training.checkpoints import CheckpointFolder
 from peftlab.training.interrupts import CancelledError, Interrupts
-from peftlab.training.loop import TrainingJob, optimizer_step, train
+from peftlab.training.job import TrainingJob
+from peftlab.training.loop import optimizer_step, train
 from peftlab.training.metrics_log import MetricsLog
 from peftlab.training.optimizers import build_optimizer
 from peftlab.training.steps import Step, StepPlan

@@ -10,8 +10,10 @@ import torch
 
 from peftlab.core.errors import UnsupportedError
 from peftlab.testing.training_jobs import TASKS, checked, job_of
+from peftlab.training.best_state import restore_best
 from peftlab.training.checkpoints import trainable_parameters
-from peftlab.training.loop import TrainingJob, restore_best, train
+from peftlab.training.job import TrainingJob
+from peftlab.training.loop import train
 from peftlab.training.progress import Progress
 
 

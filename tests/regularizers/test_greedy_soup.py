@@ -13,8 +13,9 @@ import peftlab
 from peftlab.core.errors import ConfigError
 from peftlab.core.method import MethodContext
 from peftlab.regularizers.greedy_soup import GreedySoup
+from peftlab.training.best_state import restore_best
 from peftlab.training.checkpoints import trainable_parameters
-from peftlab.training.loop import restore_best, train
+from peftlab.training.loop import train
 from tests.regularizers.test_ema import watched_job
 
 

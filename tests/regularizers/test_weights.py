@@ -25,9 +25,10 @@ from peftlab.core.errors import UnsupportedError
 from peftlab.regularizers.layer_wise_decay import LayerWiseDecay
 from peftlab.regularizers.mixout import LEVELS, _drawn_levels
 from peftlab.testing.training_jobs import TASKS, checked, gradients_of, job_of
+from peftlab.training.best_state import restore_best
 from peftlab.training.checkpoints import trainable_parameters
 from peftlab.training.gradients import accumulate_gradients
-from peftlab.training.loop import optimizer_step, restore_best, train
+from peftlab.training.loop import optimizer_step, train
 from peftlab.training.optimizers import set_learning_rate
 from peftlab.training.steps import Step
 from tests.regularizers.test_ema import watched_job

@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from peftlab.acceleration.accelerated import accelerated
 from peftlab.training.graphs import StepGraphs, build_graphs
-from peftlab.training.loop import TrainingJob, optimizer_step
+from peftlab.training.job import TrainingJob
+from peftlab.training.loop import optimizer_step
 from peftlab.training.steps import StepPlan
 
 

@@ -17,7 +17,7 @@ from peftlab.models.base_model import checkpoint_activations, load_base_model, l
 from peftlab.preparation.check import CheckedModel, check_model
 from peftlab.recipe.schema import build_recipe
 from peftlab.training.accelerator import autocast_dtype, build_accelerator
-from peftlab.training.loop import TrainingJob
+from peftlab.training.job import TrainingJob
 from peftlab.training.offload import Placement
 from peftlab.training.optimizers import build_optimizer
 
