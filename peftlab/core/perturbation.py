@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
@@ -13,6 +13,8 @@ from peftlab.core.config import RegisteredConfig
 from peftlab.core.given_values import check_kind
 from peftlab.core.registry import Registry
 from peftlab.core.words import WORD
+
+T = TypeVar("T")
 
 
 class Perturbation(RegisteredConfig, ABC):
@@ -61,6 +63,11 @@ class Perturbation(RegisteredConfig, ABC):
         return changed
 
 
+def draw_share(able: Sequence[T], share: float, generator: random.Random) -> list[T]:
+    """A share of what can be changed; one at least, where there is any."""
+    return generator.sample(able, max(1, round(share * len(able)))) if able else []
+
+
 class WordPerturbation(Perturbation):
     """A perturbation of single words, each by itself."""
 
@@ -87,7 +94,7 @@ class WordPerturbation(Perturbation):
 
     def _chosen(self, words: list[str], generator: random.Random) -> set[int]:
         able = [at for at, word in enumerate(words) if self.fits(word)]
-        return set(generator.sample(able, max(1, round(self.share * len(able))))) if able else set()
+        return set(draw_share(able, self.share, generator))
 
     def fits(self, word: str) -> bool:
         """Whether a word can be changed."""

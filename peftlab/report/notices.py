@@ -61,26 +61,7 @@ def report_notices(
 
 
 def _suite_notices(suite: SuiteInfo, found: Found) -> list[Notice]:
-    notices = []
-    if not suite.is_known:
-        notices.append(
-            Notice(f"What the suite {suite.name} planned, and how it was tuned, is not known: see what is left out.")
-        )
-    elif not suite.tuning:
-        notices.append(
-            Notice(
-                f"Tuning is off in the suite {suite.name}: learning rates are those that it sets, or the default of "
-                "each method. A method that looks worse may only suit its rate less."
-            )
-        )
-    else:
-        trials = suite.tuning.get("trials")
-        notices.append(
-            Notice(
-                f"In the suite {suite.name} every method got {trials} trials, chosen on the validation split alone.",
-                False,
-            )
-        )
+    notices = [_about_tuning(suite)]
     done = {(entry.name, entry.seed) for entry in found.entries if entry.suite == suite.folder and entry.has_scores}
     missing, statuses = [run for run in suite.planned if run not in done], run_statuses(suite, found)
     if missing and suite.folder in found.whole:
@@ -89,18 +70,7 @@ def _suite_notices(suite: SuiteInfo, found: Found) -> list[Notice]:
         counts = Counter(statuses.get(run, MISSING).replace("_", " ") for run in missing)
         why = wording.listing([f"{count} {status}" for status, count in counts.items()])
         notices.append(Notice(f"{len(missing)} of {planned} of the suite {suite.name} {have} no result: {why}."))
-    if suite.resamples_train:
-        text = (
-            f"Each seed of the suite {suite.name} drew its own training rows: intervals hold for other draws too, and "
-            "methods with the same seeds are compared seed by seed."
-        )
-        notices.append(Notice(text, False))
-    elif not suite.labels and any(entry.suite == suite.folder and _draws_rows(entry) for entry in found.entries):
-        text = (
-            f"All seeds of the suite {suite.name} learned from the same draw of training rows, so no interval says "
-            "what other rows would teach (`resample_train: true` lets each seed draw its own)."
-        )
-        notices.append(Notice(text, False))
+    notices += _about_draws(suite, found)
     if suite.overhead_seconds_per_run is not None:
         text = (
             f"The suite {suite.name} added {suite.overhead_seconds_per_run:.1f} s to each run for starting its process."
@@ -110,6 +80,37 @@ def _suite_notices(suite: SuiteInfo, found: Found) -> list[Notice]:
     notices.append(Notice(text, False))
     notices += [Notice(doubt) for result in suite.results.values() if (doubt := doubts(result, suite.tuning))]
     return notices
+
+
+def _about_tuning(suite: SuiteInfo) -> Notice:
+    if not suite.is_known:
+        return Notice(f"What the suite {suite.name} planned, and how it was tuned, is not known: see what is left out.")
+    if not suite.tuning:
+        return Notice(
+            f"Tuning is off in the suite {suite.name}: learning rates are those that it sets, or the default of "
+            "each method. A method that looks worse may only suit its rate less."
+        )
+    trials = suite.tuning.get("trials")
+    return Notice(
+        f"In the suite {suite.name} every method got {trials} trials, chosen on the validation split alone.", False
+    )
+
+
+def _about_draws(suite: SuiteInfo, found: Found) -> list[Notice]:
+    """Whether the intervals hold for other training rows."""
+    if suite.resamples_train:
+        text = (
+            f"Each seed of the suite {suite.name} drew its own training rows: intervals hold for other draws too, and "
+            "methods with the same seeds are compared seed by seed."
+        )
+        return [Notice(text, False)]
+    if not suite.labels and any(entry.suite == suite.folder and _draws_rows(entry) for entry in found.entries):
+        text = (
+            f"All seeds of the suite {suite.name} learned from the same draw of training rows, so no interval says "
+            "what other rows would teach (`resample_train: true` lets each seed draw its own)."
+        )
+        return [Notice(text, False)]
+    return []
 
 
 def _draws_rows(entry: Entry) -> bool:

@@ -161,8 +161,7 @@ def _add_pages(site: FastAPI, monitor: Monitor, store: Store) -> None:
 
     def panel(request: Request) -> dict[str, Any]:
         names = views.streams(store)
-        asked = request.query_params.get("stream", "")
-        chosen = asked if asked in names else (names[0] if names else "")
+        chosen = _chosen(request, names)
         found = views.series(store, watched, chosen, HOURS_SHOWN)
         return {
             "title": monitor.name, "watched": watched, "streams": names, "chosen": chosen,
@@ -181,9 +180,7 @@ def _add_pages(site: FastAPI, monitor: Monitor, store: Store) -> None:
 
     @site.get("/topics", include_in_schema=False)
     def topics_page(request: Request) -> Response:
-        names = views.streams(store)
-        asked = request.query_params.get("stream", "")
-        chosen = asked if asked in names else (names[0] if names else "")
+        chosen = _chosen(request, views.streams(store))
         return pages.show(
             "topics.html", title=monitor.name, chosen=chosen, drift=topics.drift(store, chosen),
             proposals=topics.proposals(store, chosen, watched)[:10],
@@ -205,6 +202,12 @@ def _add_pages(site: FastAPI, monitor: Monitor, store: Store) -> None:
     @site.get("/monitor.js", include_in_schema=False)
     def script() -> Response:
         return pages.file("monitor.js")
+
+
+def _chosen(request: Request, names: list[str]) -> str:
+    """The stream that a page shows: the one that is asked for, or the first."""
+    asked = request.query_params.get("stream", "")
+    return asked if asked in names else (names[0] if names else "")
 
 
 def _now(given: GivenText) -> dict[str, Any]:

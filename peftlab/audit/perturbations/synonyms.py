@@ -7,7 +7,7 @@ from pydantic import Field
 
 from peftlab.audit.synonyms import built_in_groups, by_word, in_case_of
 from peftlab.core.counterfactuals import whole_word
-from peftlab.core.perturbation import PERTURBATIONS, Perturbation
+from peftlab.core.perturbation import PERTURBATIONS, Perturbation, draw_share
 
 
 @PERTURBATIONS.register("synonyms")
@@ -27,8 +27,7 @@ class Synonyms(Perturbation):
         """Some of the words that are in the list."""
         others = by_word(self.groups)
         found = list(re.finditer("|".join(map(whole_word, sorted(others, key=len, reverse=True))), text, re.IGNORECASE))
-        chosen = generator.sample(found, max(1, round(self.share * len(found)))) if found else []
-        for match in sorted(chosen, key=lambda match: -match.start()):
+        for match in sorted(draw_share(found, self.share, generator), key=lambda match: -match.start()):
             other = in_case_of(match[0], generator.choice(others[match[0].casefold()]))
             text = text[: match.start()] + other + text[match.end() :]
         return text
@@ -37,7 +36,7 @@ class Synonyms(Perturbation):
         """Each word by itself: one of two words could not keep its label."""
         others = {word: [other for other in group if " " not in other] for word, group in by_word(self.groups).items()}
         able = [at for at, word in enumerate(words) if others.get(word.casefold())]
-        chosen = set(generator.sample(able, max(1, round(self.share * len(able))))) if able else set()
+        chosen = set(draw_share(able, self.share, generator))
         return [
             in_case_of(word, generator.choice(others[word.casefold()])) if at in chosen else word
             for at, word in enumerate(words)
