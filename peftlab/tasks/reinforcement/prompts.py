@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-NO_ANSWER = "-"
-"""Stands where a table of prompts alone has no column of answers."""
+NO_ANSWER = "\N{SYMBOL FOR NULL}"
+"""Stands where a table of prompts alone has no answers: a sign that is no answer of anybody's, and takes few tokens."""
 
 
 def has_no_answers(split: Split) -> bool:
     """Whether the rows, which are arranged, hold prompts alone."""
-    return all(list(answers) == [NO_ANSWER] for answers in split.columns[RESPONSES])
+    return len(split) > 0 and all(list(answers) == [NO_ANSWER] for answers in split.columns[RESPONSES])
 
 
 @TASKS.register("reinforcement")
@@ -62,8 +62,10 @@ class Reinforcement(PolicyGradient, InstructionTuning):
             if all(chat[-1]["role"] != "assistant" for chat in chats):
                 none = {"role": "assistant", "content": NO_ANSWER}
                 split = replace(split, columns={**split.columns, column: [[*chat, none] for chat in chats]})
-        elif self.response in self.optional_columns() and not any(split.columns.get(self.response, ())):
-            split = replace(split, columns={**split.columns, self.response: [NO_ANSWER] * len(split)})
+        elif self.response in self.optional_columns():
+            answers = split.columns.get(self.response, ())
+            if all(answer in (None, "") for answer in answers):
+                split = replace(split, columns={**split.columns, self.response: [NO_ANSWER] * len(split)})
         return super().arrange(split)
 
     def check_split(self, split: Split, labels: tuple[str, ...]) -> None:
