@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import pydantic
 from pydantic import Field
 
+from peftlab.artifact.export_formats import FORMATS, ExportFormat, Format
 from peftlab.artifact.saved_ensemble import MEMBERS, SavedEnsemble
 from peftlab.artifact.saved_folder import (
     EXPORT_NAME,
@@ -33,11 +34,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-ONNX_NAME = "model.onnx"
-GGUF_NAME = "model.gguf"
 FORMAT_VERSION: Literal[1] = 1
-
-ExportFormat = Literal["merged", "gguf", "gguf-q8", "onnx", "onnx-int8"]
 
 
 class ExportCheck(Config):
@@ -128,10 +125,11 @@ class SavedExport:
         document = Document(source=str(folder / EXPORT_NAME), values=of_another_hand(description.recipe))
         with naming_plugins(description.plugins):
             recipe = with_learned(build_recipe(document, default_name="export"), description.learned)
-        if description.format == "merged":
+        file = FORMATS[description.format].file
+        if file is None:
             check_model(folder)
         else:
-            check_one_file(folder, ONNX_NAME if description.format.startswith("onnx") else GGUF_NAME)
+            check_one_file(folder, file)
         return cls(folder, description, recipe)
 
     @property
@@ -150,9 +148,9 @@ class SavedExport:
         return self.description.temperature
 
     @property
-    def is_onnx(self) -> bool:
-        """Whether onnxruntime runs it, and not torch."""
-        return self.description.format.startswith("onnx")
+    def format(self) -> Format:
+        """What there is to know of its format."""
+        return FORMATS[self.description.format]
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -166,7 +164,8 @@ class SavedExport:
         from peftlab.acceleration.accelerated import prepare
         from peftlab.artifact.whole_model import load_gguf, load_model
 
-        model = load_model(self.folder) if self.description.format == "merged" else load_gguf(self.folder / GGUF_NAME)
+        file = self.format.file
+        model = load_model(self.folder) if file is None else load_gguf(self.folder / file)
         model = model.eval().to(device)
         prepare(model, self.recipe.model.acceleration)
         return model

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from peftlab.artifact.export_formats import FORMATS, ExportFormat
 from peftlab.cli.computing import start_computing
 from peftlab.cli.json_object import print_result
 from peftlab.cli.options import Device, Json, Offline, ThreadCount
@@ -15,7 +16,6 @@ from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
 from peftlab.core.amounts import size
 
-Kind = Literal["merged", "gguf", "gguf-q8", "onnx", "onnx-int8"]
 Combine = Literal["linear", "ties", "dare"]
 
 
@@ -28,11 +28,10 @@ def export(
         ),
     ],
     kind: Annotated[
-        Kind,
+        ExportFormat,
         typer.Option(
             "--format",
-            help="merged: a plain transformers model. gguf: for llama.cpp and Ollama, in 16 bits; gguf-q8: in 8. "
-            "onnx: for other runtimes. onnx-int8: smaller and faster on CPUs.",
+            help=" ".join(f"{name}: {form.told}." for name, form in FORMATS.items()),
             show_default=False,
         ),
     ],

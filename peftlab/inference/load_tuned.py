@@ -10,7 +10,7 @@ from torch import nn
 
 from peftlab.acceleration.accelerated import accelerate_inference
 from peftlab.artifact.saved_ensemble import SavedEnsemble
-from peftlab.artifact.saved_export import ONNX_NAME, Saved, SavedExport, open_saved
+from peftlab.artifact.saved_export import Saved, SavedExport, open_saved
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.devices import choose_device
 from peftlab.core.reporter import ProgressCallback
@@ -125,8 +125,9 @@ def load_export(export: SavedExport | Path | str, *, device: torch.device | None
     """
     if not isinstance(export, SavedExport):
         export = SavedExport.open(export)
-    if export.is_onnx:
-        return TunedModel.of_logits(export, onnx_logits(export.folder / ONNX_NAME, export.description.inputs))
+    if export.format.computed_by == "onnxruntime":
+        file = export.folder / str(export.format.file)
+        return TunedModel.of_logits(export, onnx_logits(file, export.description.inputs))
     device = device or choose_device()
     inference = TorchInference(tokenizer=export.tokenizer, labels=export.labels, device=device)
     return TunedModel.of_module(export, export.load_model(device=device), inference)

@@ -11,7 +11,8 @@ from typing import Literal
 import torch
 
 from peftlab.artifact.compose import check_combinable, compose
-from peftlab.artifact.saved_export import ComposedPart, ExportDescription, ExportFormat
+from peftlab.artifact.export_formats import ExportFormat
+from peftlab.artifact.saved_export import ComposedPart, ExportDescription
 from peftlab.artifact.saved_run import SavedRun, refuse_twice
 from peftlab.core.errors import UserError
 from peftlab.core.reporter import Reporter

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from peftlab.artifact.saved_export import ExportDescription, ExportFormat, MadeOf, SavedExport
+from peftlab.artifact.export_formats import ExportFormat
+from peftlab.artifact.saved_export import ExportDescription, MadeOf, SavedExport
 from peftlab.artifact.saved_folder import EXPORT_NAME
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.errors import UserError

@@ -6,13 +6,13 @@ import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
+from peftlab.artifact.export_formats import FORMATS, ExportFormat
 from peftlab.artifact.saved_export import (
     ComposedPart,
     ExportCheck,
     ExportDescription,
-    ExportFormat,
     MadeOf,
     inputs_of_saved,
     write_export,
@@ -48,12 +48,6 @@ from peftlab.run.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import torch
-
-AS_MERGED = ("merged", "gguf", "gguf-q8")
-"""Formats of the base's own shape: what was trained must fold into its weights."""
-IN_EIGHT_BITS = ("gguf-q8", "onnx-int8")
-ROUNDING = {"gguf": 2.0**-10}
-"""The step from 1 to the next number where a format rounds to 16 bits; a model in bfloat16 says so itself."""
 
 
 def export_run(
@@ -122,7 +116,7 @@ def check_path(run: SavedRun, kind: ExportFormat) -> None:
 def _other_formats(run: SavedRun, refused: ExportFormat) -> str:
     """What a run that is refused as one format can be exported as."""
     found = []
-    for kind in get_args(ExportFormat):
+    for kind in FORMATS:
         if kind != refused:
             with contextlib.suppress(UserError):
                 _check_path(run, kind)
@@ -136,9 +130,9 @@ def _check_path(run: SavedRun, kind: ExportFormat) -> None:
     from peftlab.artifact.merge import check_mergeable
 
     recipe = run.recipe
-    if kind in AS_MERGED:
+    if FORMATS[kind].folds:
         check_mergeable(recipe.method)
-        if kind != "merged":
+        if FORMATS[kind].library == "gguf":
             _check_gguf(run)
         return
     if not recipe.task.predicts_from_logits:
@@ -202,10 +196,11 @@ def export_tuned(
     # Importing peft takes seconds, and a wrong output folder is told before.
     from peftlab.artifact.merge import merge
 
+    form = FORMATS[kind]
     method, quantized = tuned.recipe.method, tuned.recipe.model.quantization is not None
     drift = None
     assert tuned.model is not None  # noqa: S101 - runs are loaded by torch
-    if quantized and (method.mergeable or kind not in AS_MERGED):
+    if quantized and (method.mergeable or not form.folds):
         let_go(tuned.model)  # what it says of the data is known, and a large base is not held twice
         plain = load_run(tuned.folder, offline=offline, device=device, report=reporter.say, dequantize=True)
         answers = collect_answers(plain, split, reporter, f"the dequantised base on {split.name}")
@@ -213,7 +208,7 @@ def export_tuned(
         reporter.say(f"dequantising the base moves a logit by {drift:.4g} at most")
         tuned = plain
         assert tuned.model is not None  # noqa: S101
-    model: Any = merge(tuned.model, method) if method.mergeable or kind in AS_MERGED else tuned.model
+    model: Any = merge(tuned.model, method) if method.mergeable or form.folds else tuned.model
     with atomic_folder(output) as partial:
         task, inputs = write_model(model, tuned, split, kind, partial, reporter)
         let_go(model)
@@ -231,9 +226,7 @@ def export_tuned(
         )
         write_export(description, partial)
         exported = collect_answers(load_export(partial, device=device), split, reporter, f"the export on {split.name}")
-        limits = limits_of(
-            max(tuned.rounding, ROUNDING.get(kind, 0.0)), in_eight_bits=quantized or kind in IN_EIGHT_BITS
-        )
+        limits = limits_of(max(tuned.rounding, form.rounding), in_eight_bits=quantized or form.in_eight_bits)
         check = compare(reference, exported, split.name, rounding=limits.rounding)
         check = check.model_copy(update={"logit_drift_of_dequantization": drift})
         _enforce(check, limits, max_score_loss, tuned, reference)
@@ -292,7 +285,7 @@ def _write_card(folder: Path, tuned: TunedModel, description: ExportDescription,
         record,
         folder,
         task=tuned.task,
-        library={"merged": "transformers", "gguf": "gguf", "gguf-q8": "gguf"}.get(description.format, "onnx"),
+        library=FORMATS[description.format].library,
         intervals=intervals,
         usage=task.usage_note(),
         export=_composition_text(description)

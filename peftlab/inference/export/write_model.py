@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from peftlab.artifact.export_formats import FORMATS, ExportFormat
 from peftlab.artifact.save import write_companions
-from peftlab.artifact.saved_export import GGUF_NAME, ONNX_NAME, ExportFormat
 from peftlab.core.capabilities import GeneratesText
 from peftlab.core.reporter import Reporter
 from peftlab.core.splits import EncodedSplit
@@ -37,29 +37,29 @@ def write_model(
         The task that goes with the weights, and the names of the model's inputs.
     """
     model = model.cpu().eval()
-    task = tuned.task.complete(model, may_add=kind.startswith("onnx"))
+    form = FORMATS[kind]
+    task = tuned.task.complete(model, may_add=not form.folds)
     tuned.tokenizer.save_pretrained(folder)
     batch = tuned.task.collate(_sample(tuned.task, split), tuned.tokenizer.pad_token_id)
-    if kind == "merged":
+    if form.file is None:
         reporter.say("writing the merged model")
         model.save_pretrained(folder)
         write_companions(task.companion_files(model.config), folder)
         return task, inputs_of(batch)
-    if kind in ("gguf", "gguf-q8"):
+    path = folder / form.file
+    if form.library == "gguf":
         reporter.say("writing the GGUF file")
         model.config.save_pretrained(folder)
-        path = folder / GGUF_NAME
         ends = list[int]()
         if isinstance(tuned.task, GeneratesText):
             ends = response_ends(tuned.task.renderer(tuned.tokenizer), model)
-        write_gguf(model, tuned.tokenizer, path, name=tuned.name, in_eight_bits=kind == "gguf-q8", ends=ends)
+        write_gguf(model, tuned.tokenizer, path, name=tuned.name, in_eight_bits=form.in_eight_bits, ends=ends)
         return task, inputs_of(batch)
     reporter.say("exporting to ONNX")
     model = model.float()  # onnxruntime computes in float32 on CPUs
     model.config.save_pretrained(folder)
-    path = folder / ONNX_NAME
     inputs = export_onnx(model, tuned.task, batch, path, max_length=tuned.max_length)
-    if kind == "onnx-int8":
+    if form.in_eight_bits:
         full = folder / "float32.onnx"
         path.rename(full)
         quantize_int8(full, path)

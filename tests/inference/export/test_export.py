@@ -8,11 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import onnx
 import pyarrow.parquet as pq
 import pytest
 
+from peftlab.artifact.export_formats import FORMATS, ExportFormat
 from peftlab.artifact.saved_export import read_export
 from peftlab.core.errors import RunFailedError, UnsupportedError, UserError
 from peftlab.core.reporter import Silent
@@ -137,6 +139,11 @@ def test_an_export_that_differs_is_not_kept(tiny_run: Callable[..., Path], tmp_p
     with pytest.raises(RunFailedError, match="not the same as its run"):
         export(tiny_run(), "merged", tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_all_that_is_known_of_a_format_is_in_one_table() -> None:
+    assert set(FORMATS) == set(get_args(ExportFormat))
+    assert {form.file is None for form in FORMATS.values() if form.library == "transformers"} == {True}
 
 
 def test_an_export_that_a_kill_has_kept_silent_is_found(tiny_run: Callable[..., Path], tmp_path: Path) -> None:
