@@ -139,9 +139,12 @@ def test_transformers_and_llama_cpp_read_the_same_model(
     wanted = model(ids).logits[0].detach()
     file = write(model, tokenizer, tmp_path)
     assert torch.allclose(load_gguf(file)(ids).logits[0], wanted, atol=2e-2)
-    told = ask_llama_cpp(file, list(TEXTS), ids[0].tolist())
+    # Of half a character llama.cpp's server tells nothing: the prompt ends where a whole one is the likeliest.
+    greatest = wanted.argmax(-1).tolist()
+    end = max(at for at in range(70, len(greatest)) if "\ufffd" not in tokenizer.decode([greatest[at]]))
+    told = ask_llama_cpp(file, list(TEXTS), ids[0, : end + 1].tolist())
     assert told["tokens"] == [tokenizer(text)["input_ids"] for text in TEXTS]
-    own = wanted[-1].log_softmax(-1)
+    own = wanted[end].log_softmax(-1)
     assert {int(token) for token in told["likely"]} == set(own.topk(5).indices.tolist())
     for token, log_probability in told["likely"].items():
         assert log_probability == pytest.approx(float(own[int(token)]), abs=2e-2)
