@@ -69,6 +69,9 @@ def export_composition(
     """
     output = Path(output)
     saved = [SavedRun.open(run) for run in runs]
+    weights = composition.weights or tuple(1 / len(runs) for _ in runs)
+    if len(weights) != len(runs) or not 0 < sum(weights) < math.inf:  # nor is a sum that is no number
+        raise UserError(f"{len(weights)} weights for {len(runs)} runs; one each is needed, with a finite sum above 0")
     source = made_of(
         saved,
         combination=composition.combination,
@@ -83,9 +86,6 @@ def export_composition(
     refuse_twice(saved, hint="Name each run once; --weights says how much each counts.")
     for run in saved if kind != "merged" else ():  # which methods can be combined, compose says better
         check_path(run, kind)
-    weights = composition.weights or tuple(1 / len(runs) for _ in runs)
-    if len(weights) != len(runs) or not 0 < sum(weights) < math.inf:  # nor is a sum that is no number
-        raise UserError(f"{len(weights)} weights for {len(runs)} runs; one each is needed, with a finite sum above 0")
     parts = [load_run(run, offline=offline, device=device, report=reporter.say) for run in saved]
     _check_parts(parts)
     splits = [load_held_out(part, offline=offline, report=reporter.say) for part in parts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from peftlab.core.errors import UserError
 ALREADY = "{} holds this export already, whole, checked and of the same weights: nothing is left to do"
 
 
-def made_of(runs: Sequence[SavedRun], **settings: Any) -> MadeOf | None:
-    """What an export is made of; None where a record does not say which weights its run has."""
+def made_of(runs: Sequence[SavedRun], *, max_score_loss: float | None, **settings: Any) -> MadeOf | None:
+    """What an export is made of; None where a record does not say which weights its run has, or a limit is none."""
     found = [run.record.weights_fingerprint for run in runs]
-    if not all(found):
+    if not all(found) or not math.isfinite(max_score_loss or 0.0):
         return None
+    settings["max_score_loss"] = max_score_loss
     return MadeOf(weights_fingerprints=[each for each in found if each], **settings)
 
 

@@ -155,6 +155,8 @@ def test_an_export_that_a_kill_has_kept_silent_is_found(tiny_run: Callable[..., 
     for run, kind in ((tiny_run(seed=1), "merged"), (tiny_run(), "onnx")):
         with pytest.raises(UserError, match="not empty"):
             export(run, kind, tmp_path / "out")
+    with pytest.raises(UserError, match="not empty"):  # a limit that is no number is no reason for a traceback
+        export_run(tiny_run(), "merged", tmp_path / "out", offline=True, reporter=Silent(), max_score_loss=float("nan"))
     (tmp_path / "out" / "model.safetensors").unlink()
     with pytest.raises(UserError, match="not empty"):
         export(tiny_run(), "merged", tmp_path / "out")
