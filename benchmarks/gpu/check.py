@@ -37,8 +37,8 @@ from process import run_bounded
 ROOT = Path(__file__).resolve().parents[2]
 LAST_SECONDS = 3.0
 """Kept for writing, and for ending processes."""
-TINY_SECONDS = 1200.0
-"""The bound of each step at tiny sizes: CPUs differ more than cards do, and CI lets the tests go first."""
+TINY_SECONDS = 400.0
+"""The bound of each step at tiny sizes: CPUs differ more than cards do."""
 WATCH_SECONDS = 2.0
 LANES = 6
 """Steps at once, at most: most of their time is the host's."""
