@@ -94,23 +94,23 @@ class GradientGuard:
             may_teach_nothing: Whether a step without any gradient says nothing of the model, and is not counted: such
                 as one of reinforcement whose rewards are all equal.
         """
-        self._steps += 1
         watched: dict[str, Tensor] = {}
         for name, parameter in model.named_parameters():
             if parameter.grad is not None and not parameter.requires_grad:
                 self._frozen.add(name)
-            elif parameter.grad is not None and name in self._waiting:
+            elif parameter.grad is not None and (may_teach_nothing or name in self._waiting):
                 watched[name] = held_part(parameter.grad.detach())
         found = _largest_elements(watched)
         if world is not None and is_sharded(model):
             each = world.gather(found)
             found = {name: _largest([one[name] for one in each]) for name in found}
         if may_teach_nothing and not any(found.values()):
-            self._steps -= 1
-        for name, largest in found.items():
-            if not math.isfinite(largest):
+            return
+        self._steps += 1
+        for name in found.keys() & self._waiting:
+            if not math.isfinite(found[name]):
                 self._not_finite.add(name)
-            elif largest > 0:
+            elif found[name] > 0:
                 self._waiting.discard(name)
                 self._not_finite.discard(name)
 

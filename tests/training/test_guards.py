@@ -13,7 +13,7 @@ from transformers.models.m2m_100.modeling_m2m_100 import M2M100SinusoidalPositio
 
 from peftlab.training.evaluation import DivergedError
 from peftlab.training.fingerprints import PIECE, fingerprint
-from peftlab.training.guards import BaseGuard
+from peftlab.training.guards import BaseGuard, GradientGuard
 from peftlab.training.loss_watch import LossWatch
 
 LLAMA_SIZES = {
@@ -175,3 +175,17 @@ def test_a_loss_that_is_not_finite_once_is_remembered(bad: float, which: str) ->
             watch.check()
     with pytest.raises(DivergedError, match="at step 4"):
         watch.check()
+
+
+def test_a_part_that_never_learns_is_found_beside_steps_that_teach_nothing() -> None:
+    """Such steps are those without any gradient, not those in which the parts that are waited for have none."""
+    model = nn.ModuleDict({name: nn.Linear(2, 2, bias=False) for name in ("learns", "dead")})
+    guard = GradientGuard(model)
+    for number in range(30):
+        for name, weight in model.named_parameters():
+            weight.grad = torch.full_like(weight, float(number >= 15 and name == "learns.weight"))
+        guard.observe(model, may_teach_nothing=True)
+        if number == 14:
+            assert guard.result().status == "not_applicable"
+    assert guard.result().status == "failed"
+    assert "dead.weight" in guard.result().detail
